@@ -1,0 +1,169 @@
+"""Tiny JaColBERT checkpoints with random weights, for tests: the files of a released one, a thousandth of the size.
+
+The layout is Stanford ColBERT's, the one that the JaColBERT family is released in: `config.json` with
+`architectures: ["HF_ColBERT"]`, `model.safetensors` with `bert.*` and `linear.weight`, tokenizer files and
+`artifact.metadata`.
+"""
+
+import json
+import shutil
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+# The released vocabulary starts with these too, so markers and special tokens have the released ids (0 to 6).
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]")
+QUERY_MARKER, DOC_MARKER = "[unused0]", "[unused1]"
+MAX_POSITIONS = 512
+ADDED = 0.4  # what a block adds to the residual stream, of what it would at unit scale
+
+
+def write_stanford_checkpoint(
+    folder: str | Path,
+    tokenizer_folder: str | Path | None = None,
+    *,
+    hidden: int = 32,
+    layers: int = 2,
+    heads: int = 2,
+    dim: int = 16,
+    seed: int = 0,
+    query_maxlen: int = 32,
+    doc_maxlen: int = 300,
+) -> Path:
+    """Write a random JaColBERT checkpoint in Stanford ColBERT's layout.
+
+    The weights are drawn so that a token's vector depends mostly on the token and a little on its place and neighbours:
+    vectors of different tokens spread over the sphere. Rankings mean little: the [MASK] vectors, over half of a short
+    query, are noise. The same arguments give the same bytes.
+
+    Args:
+        folder: Where to write; created if need be.
+        tokenizer_folder: A folder with `vocab.txt` and `tokenizer_config.json` to copy. None writes
+            `tiny_vocabulary()`, cut by MeCab and WordPiece as the released tokenizer is.
+        hidden: Width of the encoder.
+        layers: Layers of the encoder.
+        heads: Attention heads; must divide `hidden`.
+        dim: Width of a token vector.
+        seed: Seed of the weights.
+        query_maxlen: Query length, in tokens, for `artifact.metadata`.
+        doc_maxlen: Document length, in tokens, for `artifact.metadata`.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if tokenizer_folder is None:
+        (folder / "vocab.txt").write_text("\n".join(tiny_vocabulary()) + "\n", encoding="utf-8", newline="\n")
+        _write_json(folder / "tokenizer_config.json", _TOKENIZER_CONFIG)
+    else:
+        for name in ("vocab.txt", "tokenizer_config.json"):
+            shutil.copyfile(Path(tokenizer_folder) / name, folder / name)
+    vocab_size = (folder / "vocab.txt").read_bytes().count(b"\n")
+    config = {
+        "architectures": ["HF_ColBERT"],
+        "model_type": "bert",
+        "attention_probs_dropout_prob": 0.1,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "hidden_size": hidden,
+        "initializer_range": 0.02,
+        "intermediate_size": 2 * hidden,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": MAX_POSITIONS,
+        "num_attention_heads": heads,
+        "num_hidden_layers": layers,
+        "pad_token_id": 0,
+        "type_vocab_size": 2,
+        "vocab_size": vocab_size,
+    }
+    metadata = {
+        "query_token_id": QUERY_MARKER,
+        "doc_token_id": DOC_MARKER,
+        "query_token": "[質問s]",  # sic: what the released files say; display only
+        "doc_token": "[文書]",
+        "dim": dim,
+        "query_maxlen": query_maxlen,
+        "doc_maxlen": doc_maxlen,
+        "mask_punctuation": True,
+        "attend_to_mask_tokens": False,
+        "similarity": "cosine",
+        "interaction": "colbert",
+    }
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "artifact.metadata", metadata)
+    rng = np.random.default_rng(seed)
+    weights = dict(_random_bert(rng, vocab_size, hidden, layers))
+    weights["linear.weight"] = _matrix(rng, dim, hidden)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def tiny_vocabulary() -> list[str]:
+    """A WordPiece vocabulary of single characters: ASCII, kana, Japanese punctuation and the kanji of JIS level 1.
+
+    A word of known characters becomes a piece and `##` pieces; a word with any other character becomes [UNK], as with
+    the released vocabulary.
+    """
+    ascii_letters = string.ascii_letters + string.digits
+    kana = [chr(c) for c in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB), 0x30FC)]
+    # JIS X 0208 level 1, the 2,965 kanji in daily use, is rows 16-47 of EUC-JP.
+    kanji = [
+        bytes((row, cell)).decode("euc_jp", errors="ignore") for row in range(0xB0, 0xD0) for cell in range(0xA1, 0xFF)
+    ]
+    inside_words = [*ascii_letters, *kana, *filter(None, kanji)]
+    alone = [*string.punctuation, *"。、「」『』・〜…々〇"]
+    return [*SPECIAL_TOKENS, *alone, *inside_words, *(f"##{c}" for c in (*inside_words, *"々〇・"))]
+
+
+_TOKENIZER_CONFIG = {
+    "tokenizer_class": "BertJapaneseTokenizer",
+    "model_max_length": MAX_POSITIONS,
+    "do_lower_case": False,
+    "word_tokenizer_type": "mecab",
+    "subword_tokenizer_type": "wordpiece",
+    "mecab_kwargs": {"mecab_dic": "unidic_lite"},
+}
+
+
+def _random_bert(
+    rng: np.random.Generator, vocab_size: int, hidden: int, layers: int
+) -> Iterator[tuple[str, np.ndarray]]:
+    """The named weights of `transformers.BertModel`, under the prefix `bert.`."""
+
+    def layer_norm(name: str) -> Iterator[tuple[str, np.ndarray]]:
+        yield f"{name}.weight", np.ones(hidden, np.float32)
+        yield f"{name}.bias", np.zeros(hidden, np.float32)
+
+    def linear(name: str, out: int, into: int, scale: float = 1.0) -> Iterator[tuple[str, np.ndarray]]:
+        yield f"{name}.weight", np.float32(scale) * _matrix(rng, out, into)
+        yield f"{name}.bias", np.zeros(out, np.float32)
+
+    embeddings = "bert.embeddings"
+    # BERT's own scale, 0.02, leaves all outputs of a random network nearly alike. Here words outweigh positions, and
+    # the residual stream outweighs what attention and feed-forward add, most of which all tokens of a text share.
+    yield f"{embeddings}.word_embeddings.weight", rng.normal(0, 1.0, (vocab_size, hidden)).astype(np.float32)
+    yield f"{embeddings}.position_embeddings.weight", rng.normal(0, 0.2, (MAX_POSITIONS, hidden)).astype(np.float32)
+    yield f"{embeddings}.token_type_embeddings.weight", rng.normal(0, 0.2, (2, hidden)).astype(np.float32)
+    yield from layer_norm(f"{embeddings}.LayerNorm")
+    for i in range(layers):
+        layer = f"bert.encoder.layer.{i}"
+        for part in ("query", "key", "value"):
+            yield from linear(f"{layer}.attention.self.{part}", hidden, hidden)
+        yield from linear(f"{layer}.attention.output.dense", hidden, hidden, scale=ADDED)
+        yield from layer_norm(f"{layer}.attention.output.LayerNorm")
+        yield from linear(f"{layer}.intermediate.dense", 2 * hidden, hidden)
+        yield from linear(f"{layer}.output.dense", hidden, 2 * hidden, scale=ADDED)
+        yield from layer_norm(f"{layer}.output.LayerNorm")
+    yield from linear("bert.pooler.dense", hidden, hidden)
+
+
+def _matrix(rng: np.random.Generator, out: int, into: int) -> np.ndarray:
+    return rng.normal(0, into**-0.5, (out, into)).astype(np.float32)
+
+
+def _write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", newline="\n")

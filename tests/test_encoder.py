@@ -1,0 +1,219 @@
+"""Token vectors and ids equal those of Sentence Transformers and colbert-ai, whoever the neighbours are."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import MultiVectorEncoder
+
+import pyterrier_jacolbert as pj
+from pyterrier_jacolbert.query_length import target_length
+
+COLBERT_AI = json.loads((Path(__file__).parent / "data" / "colbert_ai_ids.json").read_text(encoding="utf-8"))
+TYPED_OUT = ("[unused0]", "[unused1]", "[PAD]")
+QUERIES = [
+    "日本の首都は？",
+    "富士山の高さ",
+    "東京 " * 40,
+    "琵琶湖は滋賀県にある日本で一番大きい湖で、京都の水源でもあるが、その面積はどれほどか",
+    "ＪａＣｏｌＢＥＲＴ とは何か 2024",
+]
+DOCS = [
+    "富士山は静岡県と山梨県にまたがる、日本で一番高い山である。",
+    "新幹線は東京と大阪を二時間半で結ぶ。Shinkansen, since 1964! (「ひかり」)",
+    "夏目漱石は小説家である。" * 40,
+    "!?",
+]
+
+
+def largest_difference(ours, theirs):
+    assert [len(rows) for rows in ours] == [len(rows) for rows in theirs]
+    return max(float(np.abs(a - np.asarray(b)).max(initial=0)) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.fixture(scope="module")
+def sentence_transformers(tohoku_checkpoint):
+    return MultiVectorEncoder(str(tohoku_checkpoint), device="cpu")
+
+
+def encode_query_to(model, length, query):
+    """The vectors that Sentence Transformers gives a query augmented to a length."""
+    model[0].query_expansion = None if length is None else {"strategy": "fixed", "attend": False, "length": length}
+    return model.encode_query([query], convert_to_numpy=True)[0]
+
+
+@pytest.mark.parametrize("rule", ["dynamic", "evaluator", 32, 48, None])
+def test_query_vectors_and_scores_equal_sentence_transformers(tohoku_checkpoint, sentence_transformers, rule):
+    model = pj.JaColBERT(str(tohoku_checkpoint), dtype="float32", query_length=rule)
+    if rule == 32:
+        with pytest.warns(UserWarning, match="longer than the 32 tokens"):
+            ours = model.encode_queries(QUERIES)
+    else:
+        ours = model.encode_queries(QUERIES)
+    theirs = []
+    for query, rows in zip(QUERIES, ours, strict=True):
+        n_tokens = len(encode_query_to(sentence_transformers, None, query))
+        length = target_length(rule, n_tokens)
+        assert len(rows) == length
+        theirs.append(encode_query_to(sentence_transformers, None if rule is None else length, query))
+    assert largest_difference(ours, theirs) < 1e-5
+    docs = sentence_transformers.encode_document(DOCS, convert_to_numpy=True)
+    expected = sentence_transformers.similarity(theirs, docs)
+    scored = torch.from_numpy(maxsim(ours, model.encode_documents(DOCS)))
+    assert torch.allclose(scored, expected.cpu(), atol=1e-3)
+
+
+def maxsim(queries, docs):
+    return np.array([[(q @ d.T).max(axis=1).sum() for d in docs] for q in queries], dtype=np.float32)
+
+
+def test_document_vectors_equal_sentence_transformers(tohoku_checkpoint, sentence_transformers):
+    model = pj.JaColBERT(str(tohoku_checkpoint), dtype="float32")
+    ours = model.encode_documents(DOCS)
+    assert largest_difference(ours, sentence_transformers.encode_document(DOCS, convert_to_numpy=True)) < 1e-5
+    assert max(map(len, ours)) <= 300
+    for rows in ours:
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def fixed_length_encoders(tohoku_checkpoint):
+    return {str(n): pj.JaColBERT(str(tohoku_checkpoint), query_length=n).encoder for n in (32, 48)}
+
+
+@pytest.mark.filterwarnings("ignore:1 of 1 queries are longer")
+@pytest.mark.parametrize("number", range(len(COLBERT_AI["texts"])))
+def test_ids_equal_colbert_ai(fixed_length_encoders, number):
+    entry = COLBERT_AI["texts"][number]
+    if any(literal in entry["text"] for literal in TYPED_OUT):
+        pytest.skip(
+            "the oracles differ: test_markers_typed_out_in_a_text_are_what_sentence_transformers_takes_them_for"
+        )
+    for length, encoder in fixed_length_encoders.items():
+        assert encoder.query_ids(entry["text"]) == entry["queries"][length]["ids"]
+    assert encoder.document_ids(entry["text"]) == entry["document"]
+
+
+def test_markers_typed_out_in_a_text_are_what_sentence_transformers_takes_them_for(
+    fixed_length_encoders, sentence_transformers
+):
+    # The one place where the two oracles differ: colbert-ai splits a marker typed in a text into pieces, and turns a
+    # typed [PAD] in a query into [MASK]; Sentence Transformers, whose vectors we promise, reads both as the tokens.
+    entries = [entry for entry in COLBERT_AI["texts"] if any(literal in entry["text"] for literal in TYPED_OUT)]
+    assert len(entries) == 3
+    for entry in entries:
+        ids = fixed_length_encoders["48"].document_ids(entry["text"])
+        features = sentence_transformers.preprocess([entry["text"]], prompt="[unused1] ", task="document")
+        assert ids == features["input_ids"][0].tolist()
+
+
+def test_ascii_punctuation_is_skipped_as_colbert_ai_skips_it_and_japanese_is_not(tohoku_checkpoint):
+    encoder = pj.JaColBERT(str(tohoku_checkpoint), dtype="float32").encoder
+    skipped = set(COLBERT_AI["skiplist_ids"])
+    for text in ["a, b. (c)!", "「東京」、京都。", "!?"]:
+        ids = encoder.document_ids(text)
+        assert len(encoder.encode_documents([text])[0]) == sum(i not in skipped for i in ids)
+
+
+def test_a_querys_vectors_do_not_depend_on_its_neighbours(model):
+    alone = [model.encode_queries([query])[0] for query in QUERIES]
+    assert largest_difference(model.encode_queries(QUERIES), alone) < 1e-5
+    assert largest_difference(model.encode_queries(QUERIES[::-1])[::-1], alone) < 1e-5
+
+
+@pytest.mark.parametrize("batch_tokens", [64, 500, 100_000])
+def test_document_vectors_do_not_depend_on_batch_or_order(checkpoint, model, batch_tokens):
+    texts = [text * n for n in (1, 2, 5) for text in DOCS] + ["", "東京"]
+    expected = model.encode_documents(texts)
+    other = pj.JaColBERT(str(checkpoint), dtype="float32", batch_tokens=batch_tokens)
+    order = random.Random(0).sample(range(len(texts)), len(texts))
+    shuffled = other.encode_documents([texts[i] for i in order])
+    assert largest_difference(shuffled, [expected[i] for i in order]) < 1e-5
+
+
+def test_the_same_frame_gives_the_same_bits(model):
+    for first, second in zip(model.encode_documents(DOCS), model.encode_documents(DOCS[::-1])[::-1], strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_thread_count_moves_vectors_by_rounding_only(model):
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = model.encode_documents(DOCS)
+    finally:
+        torch.set_num_threads(threads)
+    assert largest_difference(model.encode_documents(DOCS), one) < 1e-5
+
+
+def test_bfloat16_documents_are_near_and_queries_stay_float32(checkpoint, model):
+    reduced = pj.JaColBERT(str(checkpoint), dtype="bfloat16")
+    documents, exact = reduced.encode_documents(DOCS), model.encode_documents(DOCS)
+    cosines = np.concatenate([(a * b).sum(axis=1) for a, b in zip(documents, exact, strict=True)])
+    assert 0.999 < cosines.min() < 0.999999  # near, and not secretly float32
+    assert largest_difference(reduced.encode_queries(QUERIES), model.encode_queries(QUERIES)) == 0
+
+
+def test_a_text_without_anything_to_read_has_no_vectors_and_a_query_without_has(model):
+    assert [rows.shape for rows in model.encode_documents(["", "東京"])][0] == (0, 128)
+    assert model.encode_queries([""])[0].shape == (32, 128)
+    assert model.encode_documents([]) == []
+    assert model.encode_queries([]) == []
+
+
+def test_an_overlong_query_is_cut_with_one_warning_and_keeps_eight_masks(model):
+    with pytest.warns(UserWarning, match="1 of 2 queries are longer than the 504 tokens") as caught:
+        long, short = model.encode_queries(["山" * 5000, "山"])
+    assert len(caught) == 1
+    assert (len(long), len(short)) == (512, 32)
+    encoder = model.encoder
+    with pytest.warns(UserWarning, match="504"):
+        ids = encoder.query_ids("山" * 5000)
+    assert ids[-8:] == [encoder.tokenizer.mask_token_id] * 8
+    assert ids[-9] == encoder.tokenizer.sep_token_id
+
+
+def test_progress_counts_every_text_once(model):
+    done = []
+    model.encode_documents([*DOCS, DOCS[0], "", ""], done.append)
+    assert sum(done) == len(DOCS) + 3
+
+
+def test_a_ready_encoder_is_taken_in_place_of_a_name(tohoku_checkpoint, sentence_transformers):
+    sentence_transformers[0].query_expansion = {"strategy": "fixed", "attend": False, "length": 32}
+    given = pj.JaColBERT(sentence_transformers, dtype="float32").encode_queries(QUERIES)
+    named = pj.JaColBERT(str(tohoku_checkpoint), dtype="float32").encode_queries(QUERIES)
+    assert largest_difference(given, named) < 1e-6
+
+
+def test_augmentation_of_a_checkpoint_trained_without_it_is_warned_of(checkpoint):
+    plain = MultiVectorEncoder(str(checkpoint), device="cpu")
+    plain[0].query_expansion = None
+    with pytest.warns(UserWarning, match="not trained with query augmentation"):
+        pj.JaColBERT(plain).encode_queries(["山"])
+
+
+@pytest.mark.parametrize(
+    "settings", [{"dtype": "float16"}, {"query_length": "longest"}, {"batch_tokens": 0}, {"max_document_length": "300"}]
+)
+def test_a_setting_that_is_none_of_the_choices_is_an_error(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        pj.JaColBERT(**settings)
+
+
+def test_max_document_length_counts_special_tokens(checkpoint):
+    model = pj.JaColBERT(str(checkpoint), max_document_length=20)
+    assert len(model.encoder.document_ids("山" * 100)) == 20
+
+
+def test_a_text_of_a_million_characters_is_cut_and_not_a_crash(model):
+    long = "富士山は日本で一番高い山である。" * 62_500
+    ids = model.encoder.document_ids(long)
+    assert len(ids) == 300
+    assert ids == model.encoder.document_ids(long[:10_000])
+    with pytest.warns(UserWarning, match="longer than the 504 tokens"):
+        assert model.encode_queries([long])[0].shape == (512, 128)

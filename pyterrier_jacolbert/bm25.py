@@ -1,0 +1,302 @@
+"""BM25 for Japanese without Java: bm25s over MeCab's words, as a PyTerrier index and retriever."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from array import array
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+from tqdm.auto import tqdm
+
+from pyterrier_jacolbert.directory_artifact import DirectoryArtifact
+from pyterrier_jacolbert.documents import read_documents
+from pyterrier_jacolbert.frames import (
+    DOCNO,
+    QID,
+    QUERY,
+    check_column,
+    check_ids,
+    check_one_query_each,
+    factorize,
+    results,
+)
+from pyterrier_jacolbert.index.limits import check_num_results
+from pyterrier_jacolbert.index.store import atomic_directory, write_meta
+from pyterrier_jacolbert.morphology import tokenize, tokenizer_facts
+from pyterrier_jacolbert.transformer import SettingsTransformer
+
+if TYPE_CHECKING:
+    import bm25s
+
+    from pyterrier_jacolbert.index.docnos import Docnos
+
+_DEFAULTS: dict[str, Any] = {"text_field": "text", "title_field": None, "k1": 1.2, "b": 0.75}
+
+
+class JapaneseBM25(DirectoryArtifact):
+    """A BM25 index of Japanese documents, on bm25s (Lù 2024, arXiv 2407.03618) and :func:`tokenize`'s words.
+
+    The score is Lucene's: the sum over the words of the query of
+    ``ln(1 + (N - df + 0.5) / (df + 0.5)) * tf / (tf + k1 * (1 - b + b * length / mean length))``
+    (Kamphuis et al. 2020, "accurate" variant). It is computed when the index is built, so ``k1`` and ``b`` are part of
+    the index; opening one takes them from it.
+
+    Building holds 4 bytes a word in memory, and 28 bytes for each (word, document) pair at the end; an open index is
+    mapped, 8 bytes a pair on disk.
+
+    Args:
+        path: the directory; None makes a temporary one to build in, which lives as long as this object.
+        text_field: the field with the text; "text" unless given.
+        title_field: a field put before the text, with a space between, where it is not empty.
+        k1: how slowly more occurrences of a word stop mattering; 1.2 unless given.
+        b: how much long documents are held back, 0 to 1; 0.75 unless given.
+        verbose: whether to show progress bars.
+
+    Raises:
+        ValueError: ``k1`` or ``b`` is out of its range.
+
+    Example:
+        >>> bm25 = JapaneseBM25("wiki.bm25").index(docs).retriever()  # doctest: +SKIP
+        >>> (bm25 % 10).search("日本で一番高い山は？")  # doctest: +SKIP
+    """
+
+    ARTIFACT_TYPE = "sparse_index"
+    ARTIFACT_FORMAT = "jabm25"
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        text_field: str | None = None,
+        title_field: str | None = None,
+        k1: float | None = None,
+        b: float | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(path)
+        if k1 is not None and not k1 >= 0:
+            raise ValueError(f"k1 must be 0 or more, not {k1!r}.")
+        if b is not None and not 0 <= b <= 1:
+            raise ValueError(f"b must lie between 0 and 1, not {b!r}.")
+        self._text_field = text_field
+        self._title_field = title_field
+        self._k1 = k1
+        self._b = b
+        self.verbose = verbose
+        self._open: tuple[bm25s.BM25, Docnos] | None = None
+
+    @property
+    def text_field(self) -> str:
+        """The field with the text: as the index at the path records it, else as given, else "text"."""
+        return self._current("text_field")
+
+    @property
+    def title_field(self) -> str | None:
+        """The field put before the text: as the index at the path records it, else as given."""
+        return self._current("title_field")
+
+    @property
+    def k1(self) -> float:
+        """BM25's k1: as the index at the path records it, else as given, else 1.2."""
+        return self._current("k1")
+
+    @property
+    def b(self) -> float:
+        """BM25's b: as the index at the path records it, else as given, else 0.75."""
+        return self._current("b")
+
+    def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
+        self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create"
+    ) -> JapaneseBM25:
+        """Builds the index at this path, in one pass; it appears when it is complete, and not before.
+
+        A document without words is indexed and never retrieved.
+
+        Args:
+            docs: dicts (any iterable or generator) or a frame, with ``docno`` and the text field.
+            mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, with the settings given
+                to this object and not those of the replaced one.
+
+        Returns:
+            This index.
+
+        Raises:
+            FileExistsError: the path exists, and ``mode`` does not allow replacing it.
+            ImportError: fugashi or unidic-lite is not installed.
+            pt.validate.InputValidationError: a document lacks a field (a KeyError).
+            ValueError: a document that cannot be indexed, named with its position; or no documents at all.
+        """
+        import bm25s
+
+        from pyterrier_jacolbert.index.docnos import write_docnos
+
+        settings = {name: self._chosen(name) for name in _DEFAULTS}
+        documents = read_documents(docs, text_field=settings["text_field"], title_field=settings["title_field"])
+        docnos: list[str] = []
+        vocabulary: dict[str, int] = {}
+        token_ids: list[array[int]] = []
+        with atomic_directory(self.path, mode=mode) as directory:
+            for document in tqdm(documents, desc="tokenizing", unit=" documents", disable=not self.verbose):
+                words = tokenize(document.text)
+                docnos.append(document.docno)
+                token_ids.append(array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words]))
+            model = bm25s.BM25(k1=settings["k1"], b=settings["b"], method="lucene")
+            # A collection without any word has a mean length of 0, by which bm25s divides.
+            with np.errstate(invalid="ignore"):
+                model.index((token_ids, vocabulary), create_empty_token=False, show_progress=self.verbose)
+            model.save(directory, show_progress=False)
+            files = {file.name: _entry(file) for file in sorted(directory.iterdir())}
+            files |= write_docnos(directory, docnos)
+            facts = {"documents": len(docnos), **settings, "tokenizer": tokenizer_facts(), "files": files}
+            write_meta(directory, self.new_meta(**facts))
+        self._open = None
+        return self
+
+    def index_inputs(self) -> list[list[str]]:
+        """The columns that :meth:`index` takes."""
+        fields = [self._chosen("title_field"), self._chosen("text_field")]
+        return [[DOCNO, *(field for field in fields if field)]]
+
+    def retriever(self, num_results: int = 1000) -> JapaneseBM25Retriever:
+        """A retriever over this index.
+
+        Args:
+            num_results: the most documents a query gets.
+
+        Raises:
+            ValueError: ``num_results`` is not a positive integer.
+        """
+        return JapaneseBM25Retriever(self, num_results=num_results)
+
+    def __len__(self) -> int:
+        return int(self.meta()["documents"])
+
+    def docnos(self) -> Docnos:
+        """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
+        return self._files()[1]
+
+    def best_documents(self, words: list[str], num_results: int) -> tuple[np.ndarray, np.ndarray]:
+        """The best documents for the words of one query.
+
+        Args:
+            words: as :func:`tokenize` gives them; a word counts as often as it stands there.
+            num_results: the most documents to return.
+
+        Returns:
+            docids: int64 ``(n,)`` and scores: float32 ``(n,)``, all positive, best first, ties by docno descending
+            (also at the cut).
+        """
+        from pyterrier_jacolbert.index.topk import top_k
+
+        model, docnos = self._files()
+        token_ids = model.get_tokens_ids(words)
+        if not token_ids:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+        # Not model.retrieve: it pads with documents that do not match, and leaves ties in any order.
+        scores = model.get_scores_from_ids(token_ids)
+        matching = np.flatnonzero(scores > 0)
+        docids = matching[top_k(scores[matching], num_results, docnos.ranks[matching])]
+        return docids, scores[docids]
+
+    def _chosen(self, name: str) -> Any:  # noqa: ANN401
+        given = getattr(self, f"_{name}")
+        return _DEFAULTS[name] if given is None else given
+
+    def _current(self, name: str) -> Any:  # noqa: ANN401
+        return self.meta()[name] if self.built() else self._chosen(name)
+
+    def _files(self) -> tuple[bm25s.BM25, Docnos]:
+        if self._open is None:
+            import bm25s
+
+            from pyterrier_jacolbert.index.docnos import Docnos
+
+            meta = self.meta()
+            self._warn_of_differences(meta)
+            for entry in meta["files"].values():
+                path = self.path / entry["file"]
+                if "bytes" in entry and (not path.is_file() or path.stat().st_size != entry["bytes"]):
+                    raise ValueError(
+                        f"{path} is missing or does not have {entry['bytes']} bytes, so the index is damaged; "
+                        "build it again, or fetch it again."
+                    )
+            self._open = bm25s.BM25.load(self.path, mmap=True), Docnos(self.path, meta["files"])
+        return self._open
+
+    def _warn_of_differences(self, meta: dict[str, Any]) -> None:
+        for name in _DEFAULTS:
+            given = getattr(self, f"_{name}")
+            if given is not None and given != meta[name]:
+                warnings.warn(
+                    f"{self!r} was built with {name}={meta[name]!r}, which holds, not {name}={given!r}; to change it, "
+                    "build the index again with mode='overwrite'.",
+                    stacklevel=5,
+                )
+        if meta["tokenizer"] != (installed := tokenizer_facts()):
+            warnings.warn(
+                f"{self!r} was built with words of {meta['tokenizer']}, and {installed} may cut queries differently; "
+                "install those releases, or build it again.",
+                stacklevel=5,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_open": None}
+
+
+class JapaneseBM25Retriever(SettingsTransformer):
+    """Ranks the documents of a :class:`JapaneseBM25` index; only those that share a word with the query.
+
+    Args:
+        index: the index.
+        num_results: the most documents a query gets.
+
+    Raises:
+        ValueError: ``num_results`` is not a positive integer.
+    """
+
+    schematic: dict[str, Any] = {"label": "Japanese BM25", "help_url": None}
+
+    def __init__(self, index: JapaneseBM25, *, num_results: int = 1000) -> None:
+        self.index = index
+        self.num_results = check_num_results(num_results)
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Ranks the index for each query of a frame.
+
+        Returns:
+            The query columns with docno, score and rank: queries in the frame's order, best document first, ties by
+            docno descending.
+
+        Raises:
+            FileNotFoundError: there is no index at the path yet.
+            pt.validate.InputValidationError: ``qid`` or ``query`` is missing, or the frame has documents already.
+            ValueError: a qid or query that is not a string, or a qid that stands for two queries.
+        """
+        pt.validate.query_frame(inp, [QUERY], context=self)
+        if inp.empty:
+            return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
+        check_ids(inp, QID)
+        queries = check_column(inp, QUERY, QID)
+        check_one_query_each(inp, factorize(queries)[0])
+        progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
+        found = [self.index.best_documents(tokenize(query), self.num_results) for query in progress]
+        docnos = self.index.docnos()
+        rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in found])
+        docids, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return results(inp, rows, [docnos[docid] for docid in docids], scores)
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """``retriever % k`` searches for ``k`` documents; a looser cut than its own changes nothing."""
+        return self if k >= self.num_results else pt.inspect.transformer_apply_attributes(self, num_results=k)
+
+
+def _entry(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}

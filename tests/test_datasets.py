@@ -1,0 +1,315 @@
+"""The data sets: what PyTerrier and `ir_datasets` get from them, from a local copy and without one."""
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import ir_datasets
+import pandas as pd
+import pyterrier as pt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyterrier_jacolbert import datasets
+from pyterrier_jacolbert.datasets import jsquad
+from pyterrier_jacolbert.datasets._collection import Collection, Counts, Documentation, TitledDoc, dataset
+from pyterrier_jacolbert.datasets._source import Source
+from pyterrier_jacolbert.datasets._squad import squad
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+JSQUAD = SHARED / "jsquad" / "valid-v1.3.json"
+CONTENT = b'{"data": []}'
+CONTENT_MD5 = hashlib.md5(CONTENT).hexdigest()
+
+needs_jsquad = pytest.mark.skipif(not JSQUAD.is_file(), reason=f"JSQuAD's validation file is not at {JSQUAD}")
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch, tmp_path):
+    """Keeps every test from the network and from the user's own folders."""
+
+    def refuse(*args, **kwargs):
+        raise OSError("a test tried to open a connection")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("IR_DATASETS_HOME", str(tmp_path / "ir_datasets"))
+    monkeypatch.setenv("IR_DATASETS_TMP", str(tmp_path / "tmp"))
+    monkeypatch.setenv("IR_DATASETS_DL_TRIES", "1")
+    monkeypatch.delenv("JACOLBERT_DATA", raising=False)
+
+
+@pytest.fixture
+def shared(monkeypatch):
+    monkeypatch.setenv("JACOLBERT_DATA", str(SHARED))
+
+
+@pytest.fixture
+def fresh_jsquad():
+    """JSQuAD as a process sees it that has not read it yet."""
+    return dataset(
+        "jsquad/validation",
+        jsquad._read_validation,
+        counts=Counts(1145, 4442, 4442),
+        documentation=Documentation(),
+        relevance={},
+    )
+
+
+NAMES = [pytest.param("jacolbert:demo"), pytest.param("jacolbert:jsquad/validation", marks=needs_jsquad)]
+COUNTS = {"jacolbert:demo": (40, 15, 21), "jacolbert:jsquad/validation": (1145, 4442, 4442)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frames_have_the_columns_types_and_counts_that_pyterrier_expects(name, shared, capsys):
+    data = pt.get_dataset(name)
+    n_docs, n_queries, n_qrels = COUNTS[name]
+    topics, qrels, corpus = data.get_topics(), data.get_qrels(), list(data.get_corpus_iter(verbose=False))
+    assert list(topics.columns) == ["qid", "query"]
+    assert all(type(value) is str for column in topics for value in topics[column])
+    assert list(qrels.columns) == ["qid", "docno", "label"]
+    assert pd.api.types.is_integer_dtype(qrels["label"])
+    assert {"docno", "title", "text"} == set(corpus[0])
+    assert all(type(value) is str and value for doc in corpus for value in doc.values())
+    assert (len(corpus), len(topics), len(qrels)) == (n_docs, n_queries, n_qrels)
+    assert len({doc["docno"] for doc in corpus}) == n_docs
+    assert topics["qid"].is_unique
+    assert set(qrels["qid"]) == set(topics["qid"])
+    assert set(qrels["docno"]) <= {doc["docno"] for doc in corpus}
+    assert (data.get_corpus_lang(), data.get_topics_lang()) == ("ja", "ja")
+    assert capsys.readouterr().out == ""  # PyTerrier prints if it cannot tell which field is the query
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_get_text_and_docstore_give_the_documents(name, shared):
+    data = pt.get_dataset(name)
+    corpus = {doc["docno"]: doc for doc in data.get_corpus_iter(verbose=False)}
+    docnos = [*corpus][7:2:-2] + [*corpus][:1] * 2
+    frame = pd.DataFrame({"qid": "1", "docno": docnos})
+    found = pt.text.get_text(data, ["title", "text"])(frame)
+    assert found["docno"].tolist() == docnos
+    assert found["text"].tolist() == [corpus[docno]["text"] for docno in docnos]
+    assert data.text_loader("text")(frame)["text"].tolist() == found["text"].tolist()
+    store = data.irds_ref().docs_store()
+    assert store.get(docnos[0]).title == corpus[docnos[0]]["title"]
+    assert store.count() == len(list(store)) == len(corpus)
+    with pytest.raises(KeyError):
+        store.get("no such document")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documents_can_be_cut(name, shared):
+    data = pt.get_dataset(name)
+    every = list(data.irds_ref().docs_iter())
+    assert list(data.irds_ref().docs_iter()[10:14]) == every[10:14]
+    assert data.irds_ref().docs[-1] == every[-1]
+    cut = data.get_corpus_iter(verbose=False, start=3, count=2)
+    assert [doc["docno"] for doc in cut] == [doc.doc_id for doc in every[3:5]]
+
+
+@needs_jsquad
+def test_jsquad_splits_title_and_text_and_names_paragraphs_as_its_questions_do(shared):
+    data = ir_datasets.load("jsquad/validation")
+    first = next(data.docs_iter())
+    assert (first.doc_id, first.title) == ("a10336p0", "梅雨")
+    assert first.text.startswith("梅雨（つゆ、ばいう）は、")
+    assert not any("[SEP]" in doc.text for doc in data.docs_iter())
+    assert next(data.queries_iter()) == ("a10336p0q0", "日本で梅雨がないのは北海道とどこか。")
+    assert all(qrel.query_id.startswith(f"{qrel.doc_id}q") for qrel in data.qrels_iter())
+    answers = {  # SQuAD's own answers lie in the paragraph that the qrels name
+        question["id"]: question["answers"][0]["text"]
+        for article in json.loads(JSQUAD.read_bytes())["data"]
+        for paragraph in article["paragraphs"]
+        for question in paragraph["qas"]
+    }
+    texts = {doc.doc_id: f"{doc.title} [SEP] {doc.text}" for doc in data.docs_iter()}
+    assert all(answers[qrel.query_id] in texts[qrel.doc_id] for qrel in data.qrels_iter())
+
+
+def test_documentation_and_counts_need_no_file():
+    data = ir_datasets.load("jsquad/validation")
+    documentation = data.documentation()
+    assert documentation["licence"] == "CC BY-SA 4.0"
+    assert "Kurihara" in documentation["bibtex"]
+    assert (data.docs_count(), data.queries_count(), data.qrels_count()) == (1145, 4442, 4442)
+    assert pt.get_dataset("jacolbert:jsquad/validation").info_url() == documentation["url"]
+    assert pt.get_dataset("jacolbert:demo").info_url() is None
+
+
+def test_irds_names_work_after_import_and_are_the_same_data():
+    pd.testing.assert_frame_equal(
+        pt.get_dataset("irds:jacolbert-demo").get_topics(), pt.get_dataset("jacolbert:demo").get_topics()
+    )
+
+
+def test_unknown_name_is_a_key_error_with_the_known_names():
+    provider = datasets.JaColBERTDatasetProvider()
+    with pytest.raises(KeyError, match="jsquad/test.*demo, jsquad/validation"):
+        provider.get_dataset("jsquad/test")
+    with pytest.raises(KeyError):
+        pt.get_dataset("jacolbert:jsquad/test")
+    assert list(provider.list_dataset_names()) == ["demo", "jsquad/validation"]
+
+
+def test_registering_again_changes_nothing():
+    before = {name: ir_datasets.registry[name] for name in ("jacolbert-demo", "jsquad/validation")}
+    datasets.register()
+    assert all(ir_datasets.registry[name] is dataset for name, dataset in before.items())
+
+
+def test_a_wrong_file_is_an_error_with_both_checksums(tmp_path, fresh_jsquad):
+    (tmp_path / "jsquad").mkdir()
+    (tmp_path / "jsquad" / "valid-v1.3.json").write_bytes(CONTENT)
+    datasets.use_local(tmp_path)
+    with pytest.raises(ValueError, match=f"has md5 {CONTENT_MD5}, but .* {jsquad._VALIDATION.md5}"):
+        fresh_jsquad.docs_iter()
+
+
+@needs_jsquad
+def test_a_copy_that_changes_is_checked_again(tmp_path, monkeypatch):
+    copy = tmp_path / "jsquad" / "valid-v1.3.json"
+    copy.parent.mkdir()
+    shutil.copyfile(JSQUAD, copy)
+    monkeypatch.setenv("JACOLBERT_DATA", str(tmp_path))
+    assert jsquad._VALIDATION.file() == copy
+    copy.write_bytes(copy.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="has md5"):
+        jsquad._VALIDATION.file()
+
+
+def test_no_copy_and_no_network_is_one_sentence_with_both_remedies(fresh_jsquad):
+    with pytest.raises(FileNotFoundError) as caught:
+        fresh_jsquad.queries_iter()
+    message = str(caught.value)
+    assert "connect to the network" in message
+    assert "set JACOLBERT_DATA to a folder that holds a copy of https://raw.githubusercontent.com/" in message
+    assert "\n" not in message
+    assert caught.value.__suppress_context__
+
+
+def test_a_failed_read_is_not_kept(monkeypatch, fresh_jsquad):
+    with pytest.raises(FileNotFoundError):
+        fresh_jsquad.docs_iter()
+    if JSQUAD.is_file():
+        monkeypatch.setenv("JACOLBERT_DATA", str(SHARED))
+        assert len(list(fresh_jsquad.docs_iter())) == 1145
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path, monkeypatch, fresh_jsquad):
+    with pytest.raises(NotADirectoryError, match="nowhere is not a folder"):
+        datasets.use_local(tmp_path / "nowhere")
+    monkeypatch.setenv("JACOLBERT_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(NotADirectoryError, match="JACOLBERT_DATA is set to"):
+        fresh_jsquad.docs_iter()
+
+
+class Response:
+    """As much of a `requests` response as `ir_datasets` uses."""
+
+    status_code = 200
+
+    def __init__(self, content):
+        self._content = content
+        self.headers = {"content-length": str(len(content))}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def iter_content(self, chunk_size):
+        yield self._content
+
+
+SOURCE = Source("set/file.json", "https://example.org/file.json", md5=CONTENT_MD5)
+
+
+def test_a_download_is_checked_and_kept_in_the_folder_of_ir_datasets(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("requests.get", lambda url, **options: asked.append(url) or Response(CONTENT))
+    for _ in range(2):
+        path = SOURCE.file()
+        assert path == tmp_path / "ir_datasets" / "set" / "file.json"
+        assert path.read_bytes() == CONTENT
+    assert asked == [SOURCE.url]
+
+
+def test_a_wrong_download_is_an_error_with_both_checksums_and_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("requests.get", lambda url, **options: Response(b"<html>"))
+    with pytest.raises(ValueError, match=f"{SOURCE.md5} but got [0-9a-f]{{32}}"):
+        SOURCE.file()
+    assert not (tmp_path / "ir_datasets" / "set" / "file.json").exists()
+
+
+def test_counts_are_verified_when_read():
+    collection = Collection([TitledDoc("d", "t", "x")], [], [])
+    data = dataset(
+        "x", lambda: collection, counts=Counts(docs=2, queries=0, qrels=0), documentation=Documentation(), relevance={}
+    )
+    with pytest.raises(ValueError, match=r"x should have Counts\(docs=2.*docs=1"):
+        data.docs_iter()
+
+
+text = st.text(max_size=12)
+articles = st.lists(
+    st.fixed_dictionaries(
+        {
+            "title": text,
+            "paragraphs": st.lists(
+                st.fixed_dictionaries(
+                    {"context": text, "qas": st.lists(text.map(lambda t: {"question": t}), max_size=4)}
+                ),
+                max_size=4,
+            ),
+        }
+    ),
+    max_size=4,
+)
+
+
+@given(articles)
+def test_every_question_has_one_judgement_and_it_names_its_own_paragraph(articles):
+    asked = {}
+    for article in articles:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                question["id"] = f"question {len(asked)}"
+                asked[question["id"]] = (article["title"], paragraph["context"], question["question"])
+    collection = squad(articles)
+    docs = {doc.doc_id: doc for doc in collection.docs}
+    assert len(docs) == len(collection.docs) == sum(len(article["paragraphs"]) for article in articles)
+    queries = dict(collection.queries)
+    assert list(queries) == list(asked) == [qrel.query_id for qrel in collection.qrels]
+    for qrel in collection.qrels:
+        doc = docs[qrel.doc_id]
+        assert (doc.title, doc.text, queries[qrel.query_id]) == asked[qrel.query_id]
+        assert qrel.relevance == 1
+
+
+def test_a_paragraph_whose_questions_name_two_is_an_error():
+    qas = [{"id": "a0p0q0", "question": "x"}, {"id": "a0p1q0", "question": "y"}]
+    with pytest.raises(ValueError, match="'a0p0', 'a0p1'.*number the paragraphs"):
+        squad([{"title": "t", "paragraphs": [{"context": "c", "qas": qas}]}], doc_id=jsquad._paragraph_id)
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@needs_jsquad
+def test_the_entry_point_serves_a_process_that_imported_only_pyterrier():
+    code = (
+        "import pyterrier as pt, sys; d = pt.get_dataset('jacolbert:jsquad/validation'); t = d.get_topics();"
+        "print(type(d).__mro__[1].__name__, len(t), list(t.columns), 'torch' in sys.modules, 'numba' in sys.modules)"
+    )
+    expected = "IRDSDataset 4442 ['qid', 'query'] False False"
+    assert run_python(code, JACOLBERT_DATA=str(SHARED)) == expected

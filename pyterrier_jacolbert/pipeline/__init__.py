@@ -1,0 +1,1 @@
+"""What a PyTerrier pipeline is made of: frames in, frames out."""

@@ -1,0 +1,97 @@
+"""Encoders as transformers: a column of token vectors beside a column of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyterrier as pt
+from tqdm.auto import tqdm
+
+from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
+from pyterrier_jacolbert.transformer import SettingsTransformer
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.model import JaColBERT
+
+
+class QueryEncoder(SettingsTransformer):
+    """Adds ``query_embs`` to frames with ``qid`` and ``query``: float32 ``(n_positions, dim)`` a query, unit rows.
+
+    Args:
+        model: the checkpoint.
+    """
+
+    schematic: dict[str, Any] = {"label": "JaColBERT Query", "help_url": None}
+
+    def __init__(self, model: JaColBERT) -> None:
+        self.model = model
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Encodes the queries of a frame, each distinct query once.
+
+        Raises:
+            pt.validate.InputValidationError: ``qid`` or ``query`` is missing.
+            ValueError: a qid or query that is not a string.
+        """
+        pt.validate.columns(inp, includes=[QID, QUERY], context=self)
+        if inp.empty:
+            return inp.assign(**{QUERY_EMBS: pd.Series(dtype=object, index=inp.index)})
+        check_ids(inp, QID)
+        vectors = self.model.encode_queries(check_column(inp, QUERY, QID))
+        return inp.assign(**{QUERY_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """Queries are encoded after the cut, so that fewer rows are carried."""
+        return pt.RankCutoff(k) >> self
+
+
+class DocEncoder(SettingsTransformer):
+    """Adds ``doc_embs`` to frames with documents: float32 ``(n_tokens, dim)`` a document, unit rows.
+
+    Args:
+        model: the checkpoint.
+        text_field: the column with the text.
+        title_field: a column put before the text, with a space between.
+    """
+
+    schematic: dict[str, Any] = {"label": "JaColBERT Doc", "help_url": None}
+
+    def __init__(self, model: JaColBERT, *, text_field: str = "text", title_field: str | None = None) -> None:
+        self.model = model
+        self.text_field = text_field
+        self.title_field = title_field
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Encodes the documents of a frame, each distinct text once.
+
+        Raises:
+            pt.validate.InputValidationError: ``docno`` or the text column is missing.
+            ValueError: a docno or text that is not a string.
+        """
+        fields = [field for field in (self.title_field, self.text_field) if field]
+        pt.validate.columns(inp, includes=[DOCNO, *fields], context=self)
+        if inp.empty:
+            return inp.assign(**{DOC_EMBS: pd.Series(dtype=object, index=inp.index)})
+        vectors = encode_texts(self.model, document_texts(inp, self.text_field, self.title_field))
+        return inp.assign(**{DOC_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """Documents are encoded after the cut, not before it."""
+        return pt.RankCutoff(k) >> self
+
+
+def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) -> list[str]:
+    """The texts of a frame's documents, title first, "" where there is nothing to read; each checked."""
+    check_ids(inp, DOCNO)
+    texts = check_column(inp, text_field, DOCNO)
+    if title_field is not None:
+        titles = check_column(inp, title_field, DOCNO)
+        texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+    return [text if text.strip() else "" for text in texts]
+
+
+def encode_texts(model: JaColBERT, texts: list[str]) -> list[Any]:
+    """Encodes documents, with a progress bar where the model is verbose."""
+    with tqdm(total=len(texts), desc="encoding", unit=" documents", disable=not model.verbose) as bar:
+        return model.encode_documents(texts, bar.update)

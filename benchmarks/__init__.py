@@ -1,0 +1,1 @@
+"""Scripts that measure speed and memory, each beside a peer in the same run."""

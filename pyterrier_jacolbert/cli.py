@@ -1,0 +1,170 @@
+"""The command line: ``pyterrier-jacolbert index | search | demo``. Thin: everything it does is one call away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pyterrier_jacolbert import JaColBERT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: the command line without the program's name; None takes the process's.
+
+    Returns:
+        The exit status: 0, or 1 where something was wrong, which is said in one line on stderr.
+    """
+    chosen = _parser().parse_args(arguments)
+    try:
+        chosen.run(chosen)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"pyterrier-jacolbert: {message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pyterrier-jacolbert", description="Japanese multi-vector retrieval.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    index = commands.add_parser("index", help="index documents from a JSONL or TSV file")
+    index.add_argument("docs", help="JSONL with docno and text, or TSV of docno and text; - reads JSONL from stdin")
+    index.add_argument("index", type=Path, help="the index to make")
+    _add_model(index)
+    index.add_argument("--text-field", default="text", help="the JSONL field with the text (default: text)")
+    index.add_argument("--title-field", help="a JSONL field to put before the text")
+    index.add_argument("--overwrite", action="store_true", help="replace an index at that path")
+    index.set_defaults(run=_index)
+
+    search = commands.add_parser("search", help="search an index")
+    search.add_argument("index", type=Path, help="the index")
+    search.add_argument("query", nargs="+", help="one or more queries")
+    search.add_argument("-k", type=int, default=10, help="documents a query (default: 10)")
+    search.add_argument("--json", action="store_true", help="one JSON object a line in place of columns")
+    _add_model(search, default=None, note="the checkpoint to encode queries (default: the one the index records)")
+    search.set_defaults(run=_search)
+
+    demo = commands.add_parser("demo", help="search a small built-in collection, and evaluate")
+    _add_model(demo, default=None, note="a ColBERT checkpoint; without one, the demo is BM25 alone")
+    demo.set_defaults(run=_demo)
+    return parser
+
+
+def _add_model(
+    parser: argparse.ArgumentParser,
+    default: str | None = "answerdotai/JaColBERTv2.5",
+    note: str = "the checkpoint: a folder or hub name (default: answerdotai/JaColBERTv2.5)",
+) -> None:
+    parser.add_argument("--model", default=default, metavar="PATH", help=note)
+    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: how documents are encoded")
+
+
+def _model(chosen: argparse.Namespace) -> JaColBERT:
+    from pyterrier_jacolbert import JaColBERT
+
+    return JaColBERT(chosen.model, device=chosen.device, dtype=chosen.dtype)
+
+
+def _index(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndexer
+
+    indexer = JaColBERTIndexer(
+        chosen.index,
+        _model(chosen),
+        text_field=chosen.text_field,
+        title_field=chosen.title_field,
+        mode="overwrite" if chosen.overwrite else "create",
+        verbose=True,
+    )
+    index = indexer.index(_read_docs(chosen.docs))
+    meta = index.meta()
+    print(f"{index.path}: {meta['documents']} documents, {meta['tokens']} token vectors of {meta['dim']} numbers")
+
+
+def _search(chosen: argparse.Namespace) -> None:
+    import pandas as pd
+
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    index = JaColBERTIndex(chosen.index, _model(chosen) if chosen.model else None)
+    topics = pd.DataFrame({"qid": [str(n) for n in range(1, len(chosen.query) + 1)], "query": chosen.query})
+    ranking = pd.DataFrame(index.retriever(num_results=chosen.k)(topics))[["qid", "query", "rank", "docno", "score"]]
+    if chosen.json:
+        for row in ranking.to_dict("records"):
+            print(json.dumps(row, ensure_ascii=False))
+    else:
+        for _, rows in ranking.groupby("qid", sort=False):
+            print(rows["query"].iloc[0])
+            for row in rows.itertuples():
+                print(f"  {row.rank + 1:3d}  {row.score:8.4f}  {row.docno}")
+
+
+def _demo(chosen: argparse.Namespace) -> None:
+    import pandas as pd
+    import pyterrier as pt
+    from ir_measures import RR, nDCG
+
+    from pyterrier_jacolbert import JaColBERTIndexer, JapaneseBM25
+
+    dataset = pt.get_dataset("jacolbert:demo")
+    docs, topics = pd.DataFrame(list(dataset.get_corpus_iter(verbose=False))), dataset.get_topics()
+    with tempfile.TemporaryDirectory() as folder:
+        bm25 = JapaneseBM25(Path(folder) / "bm25", title_field="title").index(docs).retriever()
+        systems: dict[str, Any] = {"BM25": bm25}
+        if chosen.model:
+            indexer = JaColBERTIndexer(Path(folder) / "jacolbert", _model(chosen), title_field="title")
+            index = indexer.index(docs)
+            systems |= {"JaColBERT": index.retriever(), "BM25 % 100 >> JaColBERT": bm25 % 100 >> index.scorer()}
+        titles = docs.set_index("docno")["title"]
+        for name, system in systems.items():
+            _print_best(name, system(topics), titles)
+        table = pt.Experiment(systems, topics, dataset.get_qrels(), [nDCG @ 10, RR])
+    print(f"\n{len(docs)} documents, {len(topics)} questions:")
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+    if not chosen.model:
+        print(
+            "\nThis was BM25 alone: no JaColBERT checkpoint was named. With a network, run\n"
+            "    pyterrier-jacolbert demo --model answerdotai/JaColBERTv2.5\n"
+            "without one, give the folder of a copy: --model FOLDER."
+        )
+
+
+def _print_best(name: str, ranking: pd.DataFrame, titles: pd.Series) -> None:
+    print(f"\n{name}, the first document of each question:")
+    for row in ranking[ranking["rank"] == 0].itertuples():
+        print(f"  {row.query}  ->  {titles[row.docno]} ({row.docno}, {row.score:.2f})")
+
+
+def _read_docs(source: str) -> Iterator[dict[str, Any]]:
+    with sys.stdin if source == "-" else open(source, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if source.endswith(".tsv"):
+                docno, tab, text = line.rstrip("\r\n").partition("\t")
+                if not tab:
+                    raise ValueError(f"{source}, line {number}: there is no tab between docno and text.")
+                yield {"docno": docno, "text": text}
+            elif line.strip():
+                try:
+                    doc = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{source}, line {number}: this is not JSON ({error.msg}).") from None
+                if not isinstance(doc, dict):
+                    raise ValueError(f"{source}, line {number}: this is not a JSON object with docno and text.")
+                yield doc
+
+
+if __name__ == "__main__":
+    sys.exit(main())

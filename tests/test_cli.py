@@ -1,0 +1,92 @@
+"""The command line does what one call does, and says what is wrong in one line."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+import pyterrier_jacolbert as pj
+from pyterrier_jacolbert.cli import main
+
+
+@pytest.fixture
+def jsonl(tmp_path, docs):
+    path = tmp_path / "docs.jsonl"
+    path.write_text("\n".join(json.dumps(doc, ensure_ascii=False) for doc in docs), encoding="utf-8")
+    return path
+
+
+def test_index_and_search(jsonl, checkpoint, index, tmp_path, capsys):
+    made = str(tmp_path / "index")
+    assert main(["index", str(jsonl), made, "--model", str(checkpoint), "--dtype", "float32"]) == 0
+    assert "8 documents" in capsys.readouterr().out
+    assert main(["search", made, "日本で一番高い山", "味噌汁", "-k", "3", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = index.retriever(num_results=3).search("日本で一番高い山")["docno"].tolist()
+    assert [row["docno"] for row in rows if row["qid"] == "1"] == expected
+    assert len(rows) == 6
+    assert main(["search", made, "味噌汁", "-k", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["index", str(jsonl), made, "--model", str(checkpoint)]) == 1
+    assert "mode='overwrite'" in capsys.readouterr().err
+    assert main(["index", str(jsonl), made, "--model", str(checkpoint), "--overwrite", "--title-field", "title"]) == 0
+
+
+def test_tsv_and_standard_input(checkpoint, tmp_path, monkeypatch, capsys):
+    (tmp_path / "docs.tsv").write_text("a\t富士山\nb\t東京\tと大阪\n", encoding="utf-8")
+    assert main(["index", str(tmp_path / "docs.tsv"), str(tmp_path / "tsv"), "--model", str(checkpoint)]) == 0
+    assert list(pj.JaColBERTIndex(tmp_path / "tsv").docnos()) == ["a", "b"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"docno": "x", "text": "山"}\n\n'))
+    assert main(["index", "-", str(tmp_path / "stdin"), "--model", str(checkpoint)]) == 0
+    assert list(pj.JaColBERTIndex(tmp_path / "stdin").docnos()) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("docs.jsonl", '{"docno": "a", "text": "山"}\n{"docno"', "line 2: this is not JSON"),
+        ("docs.jsonl", "[1]", "line 1: this is not a JSON object"),
+        ("docs.jsonl", '{"docno": "a"}', "has no 'text' field"),
+        ("docs.jsonl", "", "no documents"),
+        ("docs.tsv", "a 山", "line 1: there is no tab"),
+    ],
+)
+def test_a_bad_file_is_one_line_and_leaves_nothing(name, content, message, checkpoint, tmp_path, capsys):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert main(["index", str(tmp_path / name), str(tmp_path / "index"), "--model", str(checkpoint)]) == 1
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pyterrier-jacolbert: ")]
+    assert len(error) == 1
+    assert message in error[0]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):
+    for command, message in (
+        (["search", str(tmp_path / "none"), "山"], "There is no index at"),
+        (["index", str(tmp_path / "none.jsonl"), str(tmp_path / "i"), "--model", "./none"], "no checkpoint folder"),
+        (["demo", "--model", "somebody/nothing"], "hf download somebody/nothing"),
+    ):
+        assert main(command) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_the_demo_without_a_checkpoint_ranks_with_bm25_and_says_what_is_missing(capsys):
+    assert main(["demo"]) == 0
+    out = capsys.readouterr().out
+    assert "40 documents, 15 questions" in out
+    assert "no JaColBERT checkpoint was named" in out
+    assert "富士山" in out
+
+
+def test_the_demo_with_a_checkpoint_compares_three_systems(checkpoint, capsys):
+    assert main(["demo", "--model", str(checkpoint)]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["BM25", "JaColBERT", "BM25"]
+
+
+def test_the_console_script_prints_help():
+    done = subprocess.run([sys.executable, "-m", "pyterrier_jacolbert.cli", "--help"], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert all(command in done.stdout for command in ("index", "search", "demo"))

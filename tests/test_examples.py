@@ -1,0 +1,35 @@
+"""The example reaches the figures that the README quotes."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_jsquad(shared, *arguments):
+    """The example's table: {system: {measure: value}}."""
+    command = [sys.executable, ROOT / "examples" / "jsquad.py", "--me5", shared / "models" / "me5-small-ja"]
+    command += ["--data", shared / "data", *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    header, *rows = done.stdout.splitlines()
+    measures = header.split()[1:]
+    return {
+        row.rsplit(maxsplit=len(measures))[0].strip(): dict(
+            zip(measures, map(float, row.rsplit(maxsplit=len(measures))[1:]), strict=True)
+        )
+        for row in rows
+    }
+
+
+@pytest.mark.slow
+def test_jsquad_with_a_small_encoder_on_every_question(shared):
+    table = run_jsquad(shared)
+    assert list(table) == ["BM25", "JaColBERT", "BM25 % 100 >> JaColBERT"]
+    assert table["BM25"]["nDCG@10"] >= 0.938
+    assert table["JaColBERT"]["nDCG@10"] >= 0.940
+    assert abs(table["BM25 % 100 >> JaColBERT"]["nDCG@10"] - table["JaColBERT"]["nDCG@10"]) <= 0.003
+    assert table["JaColBERT"]["R@1"] == pytest.approx(0.897, abs=0.002)

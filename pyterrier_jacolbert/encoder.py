@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
 #: Padded tokens a batch, by kind of device. Small batches keep the activations in a CPU's cache (benchmarks/encode.py).
-BATCH_TOKENS = {"cpu": 2048, "other": 65_536}
+BATCH_TOKENS = {"cpu": 1024, "other": 65_536}
 #: Documents tokenised at a time, one such group ahead of the model.
 _TOKENISE_AHEAD = 512
 #: Texts are cut at so many characters a position before they are tokenised: WordPiece takes words of up to 100

@@ -24,6 +24,7 @@ from pyterrier_jacolbert.frames import (
     check_ids,
     check_one_query_each,
     factorize,
+    ranked,
     results,
 )
 from pyterrier_jacolbert.index.limits import check_num_results
@@ -174,12 +175,26 @@ class JapaneseBM25(DirectoryArtifact):
         """
         return JapaneseBM25Retriever(self, num_results=num_results)
 
+    def scorer(self) -> JapaneseBM25Scorer:
+        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0."""
+        return JapaneseBM25Scorer(self)
+
     def __len__(self) -> int:
         return int(self.meta()["documents"])
 
     def docnos(self) -> Docnos:
         """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
         return self._files()[1]
+
+    def scores(self, words: list[str]) -> np.ndarray:
+        """The scores of all documents for the words of one query, by docid: float32 ``(n_docs,)``.
+
+        Args:
+            words: as :func:`tokenize` gives them; a word counts as often as it stands there.
+        """
+        model, docnos = self._files()
+        token_ids = model.get_tokens_ids(words)
+        return model.get_scores_from_ids(token_ids) if token_ids else np.zeros(len(docnos), dtype=np.float32)
 
     def best_documents(self, words: list[str], num_results: int) -> tuple[np.ndarray, np.ndarray]:
         """The best documents for the words of one query.
@@ -194,14 +209,10 @@ class JapaneseBM25(DirectoryArtifact):
         """
         from pyterrier_jacolbert.index.topk import top_k
 
-        model, docnos = self._files()
-        token_ids = model.get_tokens_ids(words)
-        if not token_ids:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
         # Not model.retrieve: it pads with documents that do not match, and leaves ties in any order.
-        scores = model.get_scores_from_ids(token_ids)
+        scores = self.scores(words)
         matching = np.flatnonzero(scores > 0)
-        docids = matching[top_k(scores[matching], num_results, docnos.ranks[matching])]
+        docids = matching[top_k(scores[matching], num_results, self.docnos().ranks[matching])]
         return docids, scores[docids]
 
     def _chosen(self, name: str) -> Any:  # noqa: ANN401
@@ -294,6 +305,45 @@ class JapaneseBM25Retriever(SettingsTransformer):
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         """``retriever % k`` searches for ``k`` documents; a looser cut than its own changes nothing."""
         return self if k >= self.num_results else pt.inspect.transformer_apply_attributes(self, num_results=k)
+
+
+class JapaneseBM25Scorer(SettingsTransformer):
+    """Re-ranks documents by their BM25 score in a :class:`JapaneseBM25` index.
+
+    Args:
+        index: the index.
+    """
+
+    schematic: dict[str, Any] = {"label": "Japanese BM25 Scorer", "help_url": None}
+
+    def __init__(self, index: JapaneseBM25) -> None:
+        self.index = index
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """Scores each row's document for its query.
+
+        Returns:
+            The rows with new score and rank: queries in order of first appearance, best document first, ties by docno
+            descending.
+
+        Raises:
+            FileNotFoundError: there is no index at the path yet.
+            pt.validate.InputValidationError: a column is missing.
+            ValueError: an id or query that is not a string, or documents that the index does not have.
+        """
+        pt.validate.result_frame(inp, [QUERY], context=self)
+        if inp.empty:
+            return ranked(inp, np.empty(0))
+        check_ids(inp, QID, DOCNO)
+        query_codes, queries = factorize(check_column(inp, QUERY, QID))
+        check_one_query_each(inp, query_codes)
+        docids = self.index.docnos().known_docids(inp[DOCNO], owner=repr(self.index))
+        scores = np.empty(len(inp), dtype=np.float32)
+        order = np.argsort(query_codes, kind="stable")
+        groups = np.split(order, np.cumsum(np.bincount(query_codes))[:-1])
+        for query, rows in zip(queries, groups, strict=True):
+            scores[rows] = self.index.scores(tokenize(query))[docids[rows]]
+        return ranked(inp, scores)
 
 
 def _entry(file: Path) -> dict[str, Any]:

@@ -75,6 +75,23 @@ def test_retriever(behaviour, index):
     conformance.RETRIEVER[behaviour](index.retriever, TOPICS, len(DOCS))
 
 
+@pytest.mark.parametrize("behaviour", conformance.SCORER)
+def test_scorer(behaviour, index):
+    candidates = (index.retriever() % 4)(TOPICS).merge(pd.DataFrame(DOCS), on="docno").assign(score=-1.0)
+    conformance.SCORER[behaviour](index.scorer, candidates)
+
+
+def test_the_scorer_gives_the_retriever_s_scores_and_0_to_documents_that_share_no_word(index):
+    found = index.retriever()(TOPICS)
+    every = TOPICS.merge(pd.DataFrame({"docno": [doc["docno"] for doc in DOCS]}), how="cross")
+    scored = index.scorer()(every)
+    both = scored.merge(found, on=["qid", "docno"], how="left", suffixes=("", "_retrieved"))
+    assert len(both) == len(every)
+    np.testing.assert_array_equal(both["score"], both["score_retrieved"].fillna(0.0))
+    with pytest.raises(ValueError, match="1 documents of the frame are not in .* \\(first: 'nowhere'\\)"):
+        index.scorer()(every.assign(docno=["nowhere", *every["docno"][1:]]))
+
+
 @pytest.mark.parametrize("behaviour", conformance.INDEXER)
 def test_indexer(behaviour, tmp_path):
     conformance.INDEXER[behaviour](JapaneseBM25, DOCS, tmp_path)

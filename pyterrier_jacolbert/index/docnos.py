@@ -74,6 +74,26 @@ class Docnos(Sequence[str]):
             dtype=np.int64,
         )
 
+    def known_docids(self, docnos: Sequence[str], owner: str) -> np.ndarray:
+        """The docids of docnos that a frame holds: int64 ``(n,)``; a docno may be repeated.
+
+        Args:
+            docnos: the names.
+            owner: whose they should be, for the message.
+
+        Raises:
+            ValueError: the index does not have one of them.
+        """
+        distinct = list(dict.fromkeys(docnos))
+        found = dict(zip(distinct, self.docids(distinct).tolist(), strict=True))
+        absent = [docno for docno, docid in found.items() if docid < 0]
+        if absent:
+            raise ValueError(
+                f"{len(absent)} documents of the frame are not in {owner} (first: {absent[0]!r}); "
+                "index the collection that the first stage searches, or drop them."
+            )
+        return np.array([found[docno] for docno in docnos], dtype=np.int64)
+
     def _find(self, name: bytes, hashed: np.uint64, first: int) -> int:
         # Different names may share a hash: compare the bytes of each candidate.
         for position in range(first, len(self)):

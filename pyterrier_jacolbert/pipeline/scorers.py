@@ -87,13 +87,6 @@ class IndexScorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.index.search import score_pairs
 
-        docno_codes, docnos = factorize(inp[DOCNO])
-        docids = self.index.docnos().docids(docnos)
-        absent = [docno for docno, docid in zip(docnos, docids, strict=True) if docid < 0]
-        if absent:
-            raise ValueError(
-                f"{len(absent)} documents of the frame are not in {self.index!r} (first: {absent[0]!r}); "
-                "index the collection that the first stage searches, or drop them."
-            )
+        docids = self.index.docnos().known_docids(inp[DOCNO], owner=repr(self.index))
         query_codes, queries = distinct_queries(self.index, inp)
-        return ranked(inp, score_pairs(self.index.token_vectors(), queries, query_codes, docids[docno_codes]))
+        return ranked(inp, score_pairs(self.index.token_vectors(), queries, query_codes, docids))

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
+from pyterrier_jacolbert.pipeline.sources import Model
 from pyterrier_jacolbert.transformer import SettingsTransformer
-
-if TYPE_CHECKING:
-    from pyterrier_jacolbert.model import JaColBERT
 
 
 class QueryEncoder(SettingsTransformer):
@@ -24,7 +22,7 @@ class QueryEncoder(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "JaColBERT Query", "help_url": None}
 
-    def __init__(self, model: JaColBERT) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
@@ -57,7 +55,7 @@ class DocEncoder(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "JaColBERT Doc", "help_url": None}
 
-    def __init__(self, model: JaColBERT, *, text_field: str = "text", title_field: str | None = None) -> None:
+    def __init__(self, model: Model, *, text_field: str = "text", title_field: str | None = None) -> None:
         self.model = model
         self.text_field = text_field
         self.title_field = title_field
@@ -91,7 +89,7 @@ def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) 
     return [text if text.strip() else "" for text in texts]
 
 
-def encode_texts(model: JaColBERT, texts: list[str]) -> list[Any]:
+def encode_texts(model: Model, texts: list[str]) -> list[Any]:
     """Encodes documents, with a progress bar where the model is verbose."""
     with tqdm(total=len(texts), desc="encoding", unit=" documents", disable=not model.verbose) as bar:
         return model.encode_documents(texts, bar.update)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +10,8 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.frames import QID, QUERY, QUERY_EMBS, check_ids, results
 from pyterrier_jacolbert.index.limits import check_num_results
-from pyterrier_jacolbert.pipeline.queries import distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, distinct_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
-
-if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifact import JaColBERTIndex
 
 
 class ExactRetriever(SettingsTransformer):
@@ -30,7 +27,7 @@ class ExactRetriever(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "JaColBERT Exact", "help_url": None}
 
-    def __init__(self, index: JaColBERTIndex, *, num_results: int = 1000) -> None:
+    def __init__(self, index: Index, *, num_results: int = 1000) -> None:
         self.index = index
         self.num_results = check_num_results(num_results)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,8 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_EMBS, check_ids, factorize, ranked
 from pyterrier_jacolbert.pipeline.encoders import document_texts, encode_texts
-from pyterrier_jacolbert.pipeline.queries import distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, Model, distinct_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
-
-if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifact import JaColBERTIndex
-    from pyterrier_jacolbert.model import JaColBERT
 
 
 class TextScorer(SettingsTransformer):
@@ -29,7 +25,7 @@ class TextScorer(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "JaColBERT Text", "help_url": None}
 
-    def __init__(self, model: JaColBERT, *, text_field: str = "text", title_field: str | None = None) -> None:
+    def __init__(self, model: Model, *, text_field: str = "text", title_field: str | None = None) -> None:
         self.model = model
         self.text_field = text_field
         self.title_field = title_field
@@ -69,7 +65,7 @@ class IndexScorer(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "JaColBERT Stored", "help_url": None}
 
-    def __init__(self, index: JaColBERTIndex) -> None:
+    def __init__(self, index: Index) -> None:
         self.index = index
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:

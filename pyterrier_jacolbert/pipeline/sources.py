@@ -1,13 +1,18 @@
-"""From a frame to the token vectors of its queries, each distinct query once."""
+"""What the transformers work with: a model or an index, and the distinct queries of a frame."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 
 from pyterrier_jacolbert.frames import QID, QUERY, QUERY_EMBS, check_column, check_one_query_each, factorize
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.index.docnos import Docnos
+    from pyterrier_jacolbert.index.search import TokenVectors
 
 
 class EncodesQueries(Protocol):
@@ -15,6 +20,28 @@ class EncodesQueries(Protocol):
 
     def encode_queries(self, texts: list[str]) -> list[np.ndarray]:
         """For each text float32 ``(n_positions, dim)``."""
+        ...
+
+
+class Model(EncodesQueries, Protocol):
+    """What the transformers ask of a :class:`~pyterrier_jacolbert.model.JaColBERT`."""
+
+    verbose: bool
+
+    def encode_documents(self, texts: list[str], progress: Callable[[int], object] | None = None) -> list[np.ndarray]:
+        """For each text float32 ``(n_tokens, dim)``."""
+        ...
+
+
+class Index(EncodesQueries, Protocol):
+    """What the transformers ask of a :class:`~pyterrier_jacolbert.artifact.JaColBERTIndex`."""
+
+    def token_vectors(self) -> TokenVectors:
+        """The stored vectors."""
+        ...
+
+    def docnos(self) -> Docnos:
+        """The docnos, by docid."""
         ...
 
 

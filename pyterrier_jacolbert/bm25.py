@@ -337,7 +337,7 @@ class JapaneseBM25Scorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         query_codes, queries = factorize(check_column(inp, QUERY, QID))
         check_one_query_each(inp, query_codes)
-        docids = self.index.docnos().known_docids(inp[DOCNO], owner=repr(self.index))
+        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         scores = np.empty(len(inp), dtype=np.float32)
         order = np.argsort(query_codes, kind="stable")
         groups = np.split(order, np.cumsum(np.bincount(query_codes))[:-1])

@@ -108,8 +108,8 @@ def _search(chosen: argparse.Namespace) -> None:
     else:
         for _, rows in ranking.groupby("qid", sort=False):
             print(rows["query"].iloc[0])
-            for row in rows.itertuples():
-                print(f"  {row.rank + 1:3d}  {row.score:8.4f}  {row.docno}")
+            for rank, score, docno in zip(rows["rank"], rows["score"], rows["docno"], strict=True):
+                print(f"  {rank + 1:3d}  {score:8.4f}  {docno}")
 
 
 def _demo(chosen: argparse.Namespace) -> None:
@@ -144,8 +144,9 @@ def _demo(chosen: argparse.Namespace) -> None:
 
 def _print_best(name: str, ranking: pd.DataFrame, titles: pd.Series) -> None:
     print(f"\n{name}, the first document of each question:")
-    for row in ranking[ranking["rank"] == 0].itertuples():
-        print(f"  {row.query}  ->  {titles[row.docno]} ({row.docno}, {row.score:.2f})")
+    best = ranking[ranking["rank"] == 0]
+    for query, docno, score in zip(best["query"], best["docno"], best["score"], strict=True):
+        print(f"  {query}  ->  {titles[docno]} ({docno}, {score:.2f})")
 
 
 def _read_docs(source: str) -> Iterator[dict[str, Any]]:

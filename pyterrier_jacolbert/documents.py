@@ -49,10 +49,12 @@ def read_documents(
             f"Documents must be an iterable of dicts or a frame, not a {type(docs).__name__}; "
             'read the file first, or put the one document in a list: [{"docno": ..., "text": ...}].'
         )
-    records: Iterable[Mapping[str, Any]] = docs
+    records: Iterable[Mapping[str, Any]]
     if isinstance(docs, pd.DataFrame):
         columns = [str(column) for column in docs.columns]
         records = (dict(zip(columns, row, strict=True)) for row in docs.itertuples(index=False, name=None))
+    else:
+        records = docs
     positions: dict[str, int] = {}
     for position, record in enumerate(records):
         required = [DOCNO] if vectors_field in record else [DOCNO, text_field]

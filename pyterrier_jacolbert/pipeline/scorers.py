@@ -83,6 +83,6 @@ class IndexScorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.index.search import score_pairs
 
-        docids = self.index.docnos().known_docids(inp[DOCNO], owner=repr(self.index))
+        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         query_codes, queries = distinct_queries(self.index, inp)
         return ranked(inp, score_pairs(self.index.token_vectors(), queries, query_codes, docids))

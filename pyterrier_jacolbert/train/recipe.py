@@ -1,0 +1,311 @@
+"""A training recipe: every number of it, and where the number comes from.
+
+The tags of the sources: P is the paper (Clavié, arXiv 2407.20750v1), A the published ``artifact.metadata`` of
+JaColBERTv2.4, C the author's fork of ColBERT, and "assumed" what no source says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal
+
+Loss = Literal["kl", "margin_mse", "hard_labels"]
+Schedule = Literal["schedule_free", "linear", "constant"]
+Precision = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of the trainer over n-way scored examples.
+
+    Attributes:
+        name: what later stages and averages call its result.
+        start: the checkpoint it starts from: a folder, a hub name, or the name of an earlier stage.
+        examples: the file of its examples; relative to the recipe's file.
+        n_ways: documents a query, the positive first.
+        every: takes every so-many-th example, from the first.
+        batch_size: queries a step, over all processes.
+        steps: optimizer steps; None goes through the examples once.
+        schedule: ``"schedule_free"`` (AdamWScheduleFree), or AdamW with ``"linear"`` decay or ``"constant"``.
+        learning_rate: the peak.
+        warmup_steps: steps of linear warm-up.
+        weight_decay: of AdamW.
+        max_gradient_norm: clips gradients; 0 does not.
+        loss: ``"kl"`` (divergence of the softmax over the n documents), ``"margin_mse"`` (score differences to the
+            positive), or ``"hard_labels"`` (cross-entropy of the positive).
+        normalize_student: whether the student's n scores are min-max normalised in the loss, gradients included.
+        normalize_teacher: whether the teacher's n scores are min-max normalised.
+        student_temperature: divides the student's (normalised) scores in the softmax.
+        teacher_temperature: divides the teacher's.
+        in_batch_negatives: whether a cross-entropy over the documents of the whole batch is added.
+        query_length: positions of a query, [MASK] positions included.
+        document_length: the most tokens of a document.
+        precision: of the forward and backward products; weights and optimizer are float32.
+        save_every: steps between checkpoints.
+        seed: of the order of examples and of dropout.
+    """
+
+    name: str
+    start: str
+    examples: str
+    n_ways: int = 32
+    every: int = 1
+    batch_size: int = 64
+    steps: int | None = None
+    schedule: Schedule = "schedule_free"
+    learning_rate: float = 3e-5
+    warmup_steps: int = 2500
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 0.0
+    loss: Loss = "kl"
+    normalize_student: bool = True
+    normalize_teacher: bool = True
+    student_temperature: float = 1.0
+    teacher_temperature: float = 1.0
+    in_batch_negatives: bool = False
+    query_length: int = 32
+    document_length: int = 300
+    precision: Precision = "float16"
+    save_every: int = 2000
+    seed: int = 12345
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        for name in ("n_ways", "every", "batch_size", "save_every", "query_length", "document_length"):
+            _check(self, name, getattr(self, name) >= (2 if name == "n_ways" else 1), "too small")
+        _check(self, "steps", self.steps is None or self.steps >= 1, "too small")
+        for name in ("learning_rate", "student_temperature", "teacher_temperature"):
+            _check(self, name, getattr(self, name) > 0, "not positive")
+        for name in ("warmup_steps", "weight_decay", "max_gradient_norm"):
+            _check(self, name, getattr(self, name) >= 0, "negative")
+
+
+@dataclass(frozen=True)
+class Average:
+    """A checkpoint that is the mean of others.
+
+    Attributes:
+        name: what it is called.
+        of: the checkpoints: a stage's name is its last one, ``"stage@2000"`` the one of that step, ``"stage@best"``
+            and ``"stage@second"`` the best ones on held-out data, the last left aside.
+        weights: one a checkpoint; None weighs all alike.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "of", len(self.of) >= 2, "fewer than two checkpoints")
+        _check(self, "weights", self.weights is None or len(self.weights) == len(self.of), "not one a checkpoint")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Stages in order, and the averages of what they leave.
+
+    Attributes:
+        name: of the recipe.
+        stages: in the order in which they run.
+        averages: made after them, in order.
+        sources: for a setting, by name, where its value comes from.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    averages: tuple[Average, ...] = ()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "stages", bool(self.stages), "empty")
+        known: set[str] = set()
+        parts: list[Stage | Average] = [*self.stages, *self.averages]
+        for part in parts:
+            if part.name in known:
+                raise ValueError(f"The recipe {self.name!r} calls two of its parts {part.name!r}; rename one.")
+            for of in part.of if isinstance(part, Average) else ():
+                if of.partition("@")[0] not in known:
+                    raise ValueError(
+                        f"The average {part.name!r} is of {of!r}, which names no earlier part of the recipe; "
+                        f"the parts before it are {', '.join(sorted(known))}."
+                    )
+            known.add(part.name)
+
+    @classmethod
+    def jacolbert_v2_5(cls) -> Recipe:
+        """The paper's recipe: 3.2M 32-way lines in global batches of 64, two post-trainings, two averages."""
+        main = Stage(name="main", start="bclavie/JaColBERT", examples="mmarco-ja-32way.jsonl")
+        post = Stage("post", "main", "post-training-with-mmarco.jsonl", warmup_steps=140, save_every=1000)
+        return cls(
+            name="jacolbert-v2.5",
+            stages=(
+                main,
+                post,
+                dataclasses.replace(post, name="post-without-mmarco", examples="post-training.jsonl"),
+            ),
+            averages=(
+                Average("v2.4", ("main@best", "main@second", "main")),
+                Average("v2.5", ("post", "post-without-mmarco", "main@best", "main@second", "main")),
+            ),
+            sources=_SOURCES,
+        )
+
+    @classmethod
+    def as_released_code(cls) -> Recipe:
+        """What the published fork does: each of its four processes sees the same every fourth line, 16 at a time."""
+        paper = cls.jacolbert_v2_5()
+        main = dataclasses.replace(paper.stages[0], every=4, batch_size=16)
+        sources = {
+            **_SOURCES,
+            "every": "C, Examples.tolist: every process takes lines 0, 4, 8, ... whatever its rank",
+            "batch_size": "A: 16 a process; four processes with the same lines are one batch of 16",
+        }
+        return cls("jacolbert-as-released-code", (main, *paper.stages[1:]), paper.averages, sources)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Reads a recipe from YAML.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is not YAML, lacks a setting, has one that is unknown (the message names the nearest), or
+                one of the wrong type.
+        """
+        import yaml
+
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        try:
+            return _build(cls, content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def write(self, path: str | Path) -> None:
+        """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one."""
+        import yaml
+
+        text = yaml.safe_dump(_plain(self), allow_unicode=True, sort_keys=False, width=120)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.
+
+        Raises:
+            KeyError: there is none; the message names those there are.
+        """
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(
+            f"The recipe {self.name!r} has no stage {name!r}; it has {', '.join(s.name for s in self.stages)}."
+        )
+
+
+_SOURCES = {
+    "start": "A (checkpoint), P section 3: JaColBERTv1",
+    "examples": "P 3.2: 3.2M lines of ColBERTv2's 64-way MS MARCO set in Japanese; P 3.8 for post-training",
+    "n_ways": "A (nway), P 3.2: the positive and 31 of 63 negatives",
+    "every": "P: every line once",
+    "batch_size": "A: 16 a process on four GPUs",
+    "steps": "A, P: one pass, 50,000 steps",
+    "schedule": "A (schedule_free), P 3.6",
+    "learning_rate": "A, P table 3",
+    "warmup_steps": "A, P: 2,500, 5 % of the steps; for post-training assumed, 5 % too",
+    "weight_decay": "A (schedule_free_wd)",
+    "max_gradient_norm": "C: gradients are not clipped with schedule-free",
+    "loss": "A (kldiv_loss), P table 4",
+    "normalize_student": "A (normalise_training_scores, minmax), P table 4",
+    "normalize_teacher": "P 3.3: normalised per query, offline",
+    "student_temperature": "C: none",
+    "teacher_temperature": "C: none",
+    "in_batch_negatives": "A (use_ib_negatives), P table 2",
+    "query_length": "A (query_maxlen)",
+    "document_length": "A (doc_maxlen), P note 14",
+    "precision": "A (amp), C: float16 with a gradient scaler",
+    "save_every": "P: every 2,000 steps; for post-training assumed",
+    "seed": "C: 12345 on every process",
+}
+
+
+def _check(settings: Stage | Average | Recipe, name: str, right: bool, problem: str) -> None:
+    if not right:
+        raise ValueError(f"{name} of {settings.name!r} is {problem}: {getattr(settings, name)!r}.")
+
+
+def _check_types(settings: Any) -> None:  # noqa: ANN401
+    for name, kind in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
+        if not _fits(value, kind):
+            raise ValueError(f"{name} of {settings.name!r} must be {_spell(kind)}, not {value!r}.")
+
+
+def _fits(value: object, kind: Any) -> bool:  # noqa: ANN401
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (UnionType, typing.Union):
+        return any(_fits(value, one) for one in inner)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(one, inner[0]) for one in value)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, origin or kind)
+
+
+def _spell(kind: Any) -> str:  # noqa: ANN401
+    if typing.get_origin(kind) is Literal:
+        return " or ".join(map(repr, typing.get_args(kind)))
+    return getattr(kind, "__name__", str(kind)) if typing.get_origin(kind) is None else str(kind)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401
+    """Dataclasses as dicts and tuples as lists, for YAML."""
+    if dataclasses.is_dataclass(value):
+        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _build(kind: Any, content: Any) -> Any:  # noqa: ANN401
+    """The reverse of :func:`_plain`, with every key checked."""
+    what = kind.__name__.lower()
+    if not isinstance(content, dict):
+        raise ValueError(f"a {what} must be a mapping of settings, not {content!r}.")
+    fields = {one.name: one for one in dataclasses.fields(kind)}
+    for key in content:
+        if key not in fields:
+            nearest = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
+            raise ValueError(f"a {what} has no setting {key!r}; the nearest is {nearest!r}.")
+    missing = [
+        n for n, f in fields.items() if n not in content and f.default is f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"a {what} needs {', '.join(map(repr, missing))}.")
+    parts = {"stages": Stage, "averages": Average}
+    values = {}
+    for key, value in content.items():
+        if key in parts and kind is Recipe:
+            value = tuple(_build(parts[key], one) for one in _list(key, value))
+        elif isinstance(value, list):
+            value = tuple(value)
+        values[key] = value
+    return kind(**values)
+
+
+def _list(key: str, value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"{key} must be a list, not {value!r}.")
+    return value

@@ -1,0 +1,104 @@
+"""Recipes: the published numbers, and files that say what is wrong with them."""
+
+import dataclasses
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyterrier_jacolbert.train.recipe import Average, Recipe, Stage
+
+
+def test_the_paper_s_numbers():
+    main = Recipe.jacolbert_v2_5().stage("main")
+    assert (main.n_ways, main.batch_size, main.every, main.steps) == (32, 64, 1, None)
+    assert 3_200_000 / main.batch_size == 50_000
+    assert (main.schedule, main.learning_rate, main.warmup_steps, main.weight_decay) == ("schedule_free", 3e-5, 2500, 0)
+    assert (main.loss, main.normalize_student, main.normalize_teacher) == ("kl", True, True)
+    assert (main.student_temperature, main.teacher_temperature, main.in_batch_negatives) == (1, 1, False)
+    assert (main.query_length, main.document_length, main.start) == (32, 300, "bclavie/JaColBERT")
+    assert [average.name for average in Recipe.jacolbert_v2_5().averages] == ["v2.4", "v2.5"]
+    assert [len(average.of) for average in Recipe.jacolbert_v2_5().averages] == [3, 5]
+
+
+def test_the_released_code_sees_a_quarter_of_the_lines_sixteen_at_a_time():
+    main = Recipe.as_released_code().stage("main")
+    assert (main.every, main.batch_size) == (4, 16)
+    assert 3_200_000 / main.every / main.batch_size == 50_000
+
+
+@pytest.mark.parametrize("recipe", [Recipe.jacolbert_v2_5(), Recipe.as_released_code()])
+def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
+    settings = {field.name for field in dataclasses.fields(Stage)} - {"name"}
+    assert settings == set(recipe.sources)
+    recipe.write(tmp_path / "recipe.yaml")
+    assert Recipe.read(tmp_path / "recipe.yaml") == recipe
+
+
+@given(
+    st.builds(
+        Stage,
+        name=st.text(min_size=1),
+        start=st.text(),
+        examples=st.text(),
+        n_ways=st.integers(2, 64),
+        steps=st.none() | st.integers(1, 10**6),
+        learning_rate=st.floats(1e-9, 1, exclude_min=True),
+        loss=st.sampled_from(["kl", "margin_mse", "hard_labels"]),
+        in_batch_negatives=st.booleans(),
+    )
+)
+def test_any_recipe_survives_yaml(tmp_path_factory, stage):
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    recipe = (
+        Recipe("any", (stage,), (Average("mean", (stage.name + "@10", stage.name), (0.25, 0.75)),))
+        if ("@" not in stage.name and stage.name != "mean")
+        else Recipe("any", (stage,))
+    )
+    recipe.write(path)
+    assert Recipe.read(path) == recipe
+
+
+def recipe_file(tmp_path, **changes):
+    stage = {"name": "main", "start": "x", "examples": "e.jsonl", **changes.pop("stage", {})}
+    content = {"name": "mine", "stages": [stage], **changes}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stage": {"learning_rat": 1e-5}}, r"a stage has no setting 'learning_rat'; the nearest is 'learning_rate'"),
+        ({"stagse": []}, r"a recipe has no setting 'stagse'; the nearest is 'stages'"),
+        ({"stage": {"batch_size": "64"}}, r"batch_size of 'main' must be int, not '64'"),
+        ({"stage": {"loss": "kld"}}, r"loss of 'main' must be 'kl' or 'margin_mse' or 'hard_labels', not 'kld'"),
+        ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' is not positive: 0"),
+        ({"stage": {"n_ways": 1}}, r"n_ways of 'main' is too small: 1"),
+        ({"stages": []}, r"stages of 'mine' is empty"),
+        ({"stages": {}}, r"stages must be a list"),
+        ({"averages": [{"name": "a", "of": ["mian", "main"]}]}, r"of 'mian', which names no earlier part.*are main"),
+        ({"averages": [{"name": "a", "of": ["main"]}]}, r"fewer than two"),
+        ({"averages": [{"name": "main", "of": ["main", "main@2"]}]}, r"calls two of its parts 'main'"),
+        ({"averages": [{"of": ["main", "main@2"]}]}, r"an average needs 'name'|a average needs 'name'"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Recipe.read(recipe_file(tmp_path, **changes))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "recipe.yaml"))
+
+
+def test_a_file_that_is_no_yaml_is_one_sentence(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("stages: [", encoding="utf-8")
+    with pytest.raises(ValueError, match="is not YAML") as caught:
+        Recipe.read(tmp_path / "recipe.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_recipes_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Recipe.jacolbert_v2_5().stages[0].learning_rate = 1.0

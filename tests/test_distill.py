@@ -1,0 +1,357 @@
+"""The trainer: its losses, what its checkpoints hold, how it resumes, and what stops it."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import write_stanford_checkpoint
+from safetensors.torch import load_file
+from sentence_transformers import MultiVectorEncoder
+
+from pyterrier_jacolbert.train import distill as module
+from pyterrier_jacolbert.train.distill import LOG_FILE, distill
+from pyterrier_jacolbert.train.examples import Example
+from pyterrier_jacolbert.train.losses import DistillationLoss, in_batch_loss, minmax_rows
+from pyterrier_jacolbert.train.recipe import Stage
+
+QUERIES = {
+    f"q{i}": f"{word}は何ですか。"
+    for i, word in enumerate(["富士山", "東京", "小説", "料理", "日本", "都市", "湖", "川"])
+}
+DOCUMENTS = {
+    f"d{i}": f"{text}{i}について書いた文である。"
+    for i, text in enumerate(["山", "首都", "作家", "カレー", "国", "町"] * 2)
+}
+EXAMPLES = [
+    Example(f"q{i % 8}", (f"d{i % 12}", f"d{(i + 5) % 12}", f"d{(i + 7) % 12}"), (3.0 + i, 1.5 - i, 0.5))
+    for i in range(16)
+]
+STAGE = Stage(
+    name="tiny", start="unused", examples="unused", n_ways=3, batch_size=4, steps=6, learning_rate=1e-3, warmup_steps=0,
+    query_length=12, document_length=24, precision="float32", save_every=2, seed=3,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return write_stanford_checkpoint(tmp_path_factory.mktemp("start") / "checkpoint", hidden=32, layers=1, heads=2)
+
+
+def run(start, output, stage=STAGE, **settings):
+    settings = {"verbose": False, "device": "cpu", **settings}
+    return distill(EXAMPLES, QUERIES, DOCUMENTS, stage, output, model=start, **settings)
+
+
+def weights(folder):
+    files = sorted(file.relative_to(folder) for file in Path(folder).rglob("*.safetensors"))
+    return {f"{file}:{name}": value for file in files for name, value in load_file(folder / file).items()}
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def log(output):
+    return [json.loads(line) for line in (output / LOG_FILE).read_text(encoding="utf-8").splitlines()]
+
+
+# --------------------------------------------------------------------------------------------------------- the losses
+
+
+@pytest.fixture(scope="module")
+def batch(start):
+    model = MultiVectorEncoder(str(start), device="cpu").eval()
+    columns = [
+        ["富士山は何ですか。", "小説とは"],
+        ["日本の山", "作家の本"],
+        ["東京は首都", "カレー"],
+        ["川と湖", "都市の名"],
+    ]
+    features = []
+    for number, texts in enumerate(columns):
+        task = "query" if number == 0 else "document"
+        features.append({**model.preprocess(texts, prompt=model.prompts[task], task=task), "task": task})
+    labels = torch.tensor([[3.0, 1.0, 0.0], [5.0, 6.0, -2.0]])
+    scores = torch.tensor(
+        [[float(model.similarity(model.encode_query(q), model.encode_document(d))) for d in documents]
+         for q, *documents in zip(*columns, strict=True)]
+    )  # fmt: skip
+    return model, features, labels, scores
+
+
+def minmax(x):
+    return (x - x.min(1, keepdims=True)) / (x.max(1, keepdims=True) - x.min(1, keepdims=True))
+
+
+def log_softmax(x):
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("normalize_student", [True, False])
+@pytest.mark.parametrize("normalize_teacher", [True, False])
+@pytest.mark.parametrize("loss", ["kl", "margin_mse", "hard_labels"])
+def test_the_losses_are_their_definitions(batch, loss, normalize_student, normalize_teacher):
+    model, features, labels, scores = batch
+    stage = dataclasses.replace(
+        STAGE, loss=loss, normalize_student=normalize_student, normalize_teacher=normalize_teacher,
+        student_temperature=0.5, teacher_temperature=0.25,
+    )  # fmt: skip
+    student, teacher = scores.numpy().astype(np.float64), labels.numpy().astype(np.float64)
+    student = minmax(student) if normalize_student else student
+    teacher = minmax(teacher) if normalize_teacher else teacher
+    if loss == "kl":
+        p, q = log_softmax(teacher / 0.25), log_softmax(student / 0.5)
+        # Sentence Transformers multiplies by the student's temperature squared (Hinton et al. 2015).
+        expected = (np.exp(p) * (p - q)).sum(1).mean() * 0.25
+    elif loss == "margin_mse":
+        expected = np.mean(((student[:, :1] - student[:, 1:]) - (teacher[:, :1] - teacher[:, 1:])) ** 2)
+    else:
+        expected = -log_softmax(student / 0.5)[:, 0].mean()
+    with torch.no_grad():
+        assert float(DistillationLoss(model, stage)(features, labels)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_gradients_flow_through_minimum_and_maximum():
+    scores = torch.tensor([[1.0, 4.0, 2.0], [0.5, -1.0, 3.0]], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(minmax_rows, scores)
+    minmax_rows(scores)[0, 2].backward()
+    assert (scores.grad[0] != 0).all()  # the middle score's place depends on the ends
+    assert torch.isfinite(minmax_rows(torch.ones(2, 3))).all()
+
+
+def test_the_in_batch_term_is_the_cross_entropy_over_all_documents():
+    torch.manual_seed(0)
+    queries, documents = torch.randn(3, 4, 8), torch.randn(3, 2, 5, 8)
+    queries_mask, documents_mask = torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 2, 5, dtype=torch.bool)
+    documents_mask[1, 0, 3:] = False
+    scores = np.empty((3, 6))
+    for i, query in enumerate(queries):
+        for j, (document, mask) in enumerate(zip(documents.flatten(0, 1), documents_mask.flatten(0, 1), strict=True)):
+            scores[i, j] = (query @ document[mask].T).max(1).values.sum()
+    expected = -log_softmax(scores)[[0, 1, 2], [0, 2, 4]].mean()
+    assert float(in_batch_loss(queries, documents, queries_mask, documents_mask)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_in_batch_negatives_add_to_the_loss(batch):
+    model, features, labels, _ = batch
+    with torch.no_grad():
+        plain = float(DistillationLoss(model, STAGE)(features, labels))
+        both = float(DistillationLoss(model, dataclasses.replace(STAGE, in_batch_negatives=True))(features, labels))
+    assert both > plain + 0.01
+
+
+# ------------------------------------------------------------------------------------------------------------- the run
+
+
+@pytest.fixture(scope="module")
+def finished(start, tmp_path_factory):
+    output = tmp_path_factory.mktemp("run")
+    run(start, output)
+    return output
+
+
+def test_a_run_lowers_the_loss_and_leaves_ordinary_checkpoints(start, finished):
+    names = sorted(file.name for file in finished.iterdir() if file.is_dir())
+    assert names == ["checkpoint-2", "checkpoint-4", "checkpoint-6", "final"]
+    model = MultiVectorEncoder(str(finished / "final"), device="cpu")
+    assert model[0].document_length == 24
+    assert model[0].query_expansion["length"] == 12
+    assert model.encode_query("富士山は何ですか。").shape[0] == 12
+    assert_same_weights(finished / "checkpoint-6", finished / "final")
+    assert any(not torch.equal(a, b) for a, b in zip(
+        weights(finished / "checkpoint-2").values(), weights(finished / "final").values(), strict=True))  # fmt: skip
+    assert not list(finished.glob("checkpoint-[24]/optimizer.pt"))
+    assert (finished / "checkpoint-6" / "optimizer.pt").is_file()
+
+
+def test_a_finished_run_is_returned(start, finished):
+    before = (finished / "final" / "modules.json").stat().st_mtime_ns
+    assert run(start, finished) == finished / "final"
+    assert (finished / "final" / "modules.json").stat().st_mtime_ns == before
+
+
+def test_every_checkpoint_holds_the_average_of_the_iterates(start, tmp_path):
+    """Schedule-free's x is the mean of the z of all steps (Defazio et al. 2024), at a constant learning rate."""
+    iterates = []
+
+    def keep(model):
+        state = torch.load(
+            max(tmp_path.glob("checkpoint-*"), key=lambda f: int(f.name[11:])) / "optimizer.pt", weights_only=True
+        )
+        assert state["param_groups"][0]["train_mode"] is False
+        iterates.append({number: one["z"] for number, one in state["state"].items() if "z" in one})
+        return 0.0
+
+    run(start, tmp_path, dataclasses.replace(STAGE, save_every=1, steps=4), evaluate=keep)
+    for step in range(1, 5):
+        folder = tmp_path / f"checkpoint-{step}"
+        saved = {name: value for name, value in MultiVectorEncoder(str(folder), device="cpu").named_parameters()}
+        means = [sum(one[number] for one in iterates[:step]) / step for number in iterates[0]]
+        close = 0
+        for value in saved.values():
+            close += any(m.shape == value.shape and torch.allclose(m, value, atol=1e-6) for m in means)
+        assert close == len(means), step
+
+
+def test_a_killed_run_ends_with_the_same_weights_and_losses(start, tmp_path):
+    def die(model):
+        raise RuntimeError("power cut")
+
+    stage = dataclasses.replace(STAGE, precision="bfloat16", in_batch_negatives=True)
+    run(start, tmp_path / "whole", stage, evaluate=lambda model: 0.5, deterministic=True)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(start, tmp_path / "killed", stage, evaluate=die, deterministic=True)
+    shutil.copytree(tmp_path / "killed" / "checkpoint-2", tmp_path / "killed" / "checkpoint-4")
+    (tmp_path / "killed" / "checkpoint-4" / "trainer_state.json").unlink()  # died while it was written
+    run(start, tmp_path / "killed", stage, evaluate=lambda model: 0.5, deterministic=True)
+    assert_same_weights(tmp_path / "whole" / "final", tmp_path / "killed" / "final")
+
+
+def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+    calls = []
+
+    def die_at_second(model):
+        calls.append(1)
+        if len(calls) == 2:
+            raise RuntimeError("power cut")
+        return 0.5
+
+    run(start, tmp_path / "whole", evaluate=lambda model: 0.5)
+    with pytest.raises(RuntimeError):
+        run(start, tmp_path / "killed", evaluate=die_at_second)
+    run(start, tmp_path / "killed", evaluate=lambda model: 0.5)
+    whole, killed = [
+        {line["step"]: line["loss"] for line in log(tmp_path / name) if "loss" in line} for name in ("whole", "killed")
+    ]
+    assert whole.keys() == killed.keys() == {1, 2, 3, 4, 5, 6}
+    assert killed == pytest.approx(whole, abs=1e-5)
+    lines = log(tmp_path / "killed")
+    assert all(line["examples_per_second"] > 0 and line["learning_rate"] > 0 for line in lines if "loss" in line)
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, capsys, monkeypatch):
+    seen = []
+
+    original = DistillationLoss.forward
+
+    def forward(self, *arguments, **named):
+        seen.append(1)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(DistillationLoss, "forward", forward)
+    with pytest.raises(KeyboardInterrupt, match="Stopped at step 3, which is saved; run it again to go on"):
+        run(start, tmp_path)
+    assert (tmp_path / "checkpoint-3" / "trainer_state.json").is_file()
+    assert "saving a checkpoint after this step" in capsys.readouterr().out
+    monkeypatch.setattr(DistillationLoss, "forward", original)
+    run(start, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    for name, value in weights(tmp_path / "final").items():
+        # The averaged weights were rounded once more than in the whole run. A key's bias cancels out in the softmax:
+        # its gradient is rounding error alone, which Adam scales up to full steps.
+        if not name.endswith("key.bias"):
+            torch.testing.assert_close(value, weights(finished / "final")[name], atol=2e-5, rtol=1e-3)
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(start, finished, tmp_path, monkeypatch):
+    original = MultiVectorEncoder.save_pretrained
+
+    def full(self, path, *arguments, **named):
+        if "checkpoint-4" in str(path):
+            Path(path).mkdir(parents=True, exist_ok=True)
+            (Path(path) / "model.safetensors").write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return original(self, path, *arguments, **named)
+
+    monkeypatch.setattr(MultiVectorEncoder, "save_pretrained", full)
+    with pytest.raises(OSError, match=r"checkpoint of step 4 could not be saved .*No space left.*make room"):
+        run(start, tmp_path)
+    assert [file.name for file in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+    monkeypatch.setattr(MultiVectorEncoder, "save_pretrained", original)
+    run(start, tmp_path)
+    assert_same_weights(tmp_path / "final", finished / "final")
+
+
+def test_a_falling_measure_is_noticed_and_a_loss_that_is_no_number_stops(start, tmp_path, monkeypatch):
+    measures = iter([0.8, 0.7, 0.69])
+    with pytest.warns(UserWarning, match=r"fell from 0.8000 to 0.7000 at step 4: the run may be diverging"):
+        run(start, tmp_path / "falling", evaluate=lambda model: next(measures))
+    assert [line["held_out"] for line in log(tmp_path / "falling") if "held_out" in line] == [0.8, 0.7, 0.69]
+    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+    monkeypatch.setattr(DistillationLoss, "forward", lambda self, f, labels: self.model[0].model.embeddings
+                        .word_embeddings.weight.sum() * float("nan"))  # fmt: skip
+    with pytest.raises(FloatingPointError, match=r"The loss is nan at step 1; lower learning_rate"):
+        run(start, tmp_path / "nan")
+
+
+def test_the_held_out_measure_sees_the_averaged_weights_and_changes_nothing(start, finished, tmp_path):
+    seen = []
+
+    def measure(model):
+        torch.rand(3)
+        seen.append(model.encode_queries(["富士山は何ですか。"])[0])
+        return 0.0
+
+    run(start, tmp_path, evaluate=measure)
+    assert_same_weights(tmp_path / "final", finished / "final")
+    final = MultiVectorEncoder(str(tmp_path / "final"), device="cpu")
+    final[0].query_expansion = {**final[0].query_expansion, "length": len(seen[-1])}
+    np.testing.assert_allclose(seen[-1], final.encode_query("富士山は何ですか。"), atol=1e-5)
+
+
+def test_gradient_accumulation_takes_the_same_steps(start, finished, tmp_path):
+    stage = dataclasses.replace(STAGE, steps=2)
+    run(start, tmp_path / "one", stage)
+    run(start, tmp_path / "two", stage, accumulate=2)
+    ours, expected = weights(tmp_path / "two" / "final"), weights(tmp_path / "one" / "final")
+    changed = [name for name in expected if expected[name].is_floating_point()]
+    # Dropout draws differ, so the two agree about as far as one step moves the weights.
+    assert max(float((ours[name] - expected[name]).abs().max()) for name in changed) < 5e-3
+
+
+def test_asking_for_what_is_not_there(start, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="batch of 4 queries is not divided by 1 processes with 3 passes"):
+        run(start, tmp_path, accumulate=3)
+    with pytest.raises(ValueError, match="line 1: document 'd0' is not in the collection"):
+        distill(EXAMPLES, QUERIES, {}, STAGE, tmp_path, model=start, device="cpu")
+    with pytest.raises(ValueError, match=r"has 3 documents, not 4"):
+        run(start, tmp_path, dataclasses.replace(STAGE, n_ways=4))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training goes on on the CPU"):
+        assert module._available("cuda") == "cpu"
+    with pytest.warns(UserWarning, match="A CPU does not train in float16; the products are done in bfloat16"):
+        arguments = module._arguments(dataclasses.replace(STAGE, precision="float16"), tmp_path, "cpu", 4, 1)
+    assert arguments.bf16
+    assert not arguments.fp16
+
+
+def test_two_processes_see_each_line_once(start, tmp_path):
+    script = Path(__file__).with_name("train_in_two_processes.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*command, str(start), str(tmp_path)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert all(seen)
+    assert not set(seen[0]) & set(seen[1])
+    assert sorted(seen[0] + seen[1]) == sorted(QUERIES)
+    assert (tmp_path / "run" / "final" / "modules.json").is_file()
+
+
+def test_the_plot_is_a_picture(finished):
+    pytest.importorskip("matplotlib")
+    assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The command line: ``pyterrier-jacolbert index | search | demo``. Thin: everything it does is one call away."""
+"""The command line: ``pyterrier-jacolbert COMMAND``. Thin: everything it does is one call away."""
 
 from __future__ import annotations
 
@@ -59,6 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="search a small built-in collection, and evaluate")
     _add_model(demo, default=None, note="a ColBERT checkpoint; without one, the demo is BM25 alone")
     demo.set_defaults(run=_demo)
+
+    recipes = {
+        "mine": (_mine, "make the examples of a recipe"),
+        "train": (_train, "run the stages of a recipe"),
+        "merge": (_merge, "make the averages of a recipe"),
+    }
+    for name, (run, note) in recipes.items():
+        command = commands.add_parser(name, help=note)
+        command.add_argument("recipe", type=Path, help="a recipe in YAML")
+        command.add_argument("--output", type=Path, help="the folder of the runs (default: beside the recipe)")
+        if name != "merge":
+            command.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        command.set_defaults(run=run)
     return parser
 
 
@@ -140,6 +153,35 @@ def _demo(chosen: argparse.Namespace) -> None:
             "    pyterrier-jacolbert demo --model answerdotai/JaColBERTv2.5\n"
             "without one, give the folder of a copy: --model FOLDER."
         )
+
+
+def _mine(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import mine_recipe
+
+    print(mine_recipe(Recipe.read(chosen.recipe), _runs(chosen), device=chosen.device))
+
+
+def _train(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import train_recipe
+
+    folder = _runs(chosen)
+    results = train_recipe(Recipe.read(chosen.recipe), folder, examples_folder=folder, device=chosen.device)
+    for name, checkpoint in results.items():
+        print(f"{name}: {checkpoint}")
+
+
+def _merge(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import merge_recipe
+
+    for name, checkpoint in merge_recipe(Recipe.read(chosen.recipe), _runs(chosen)).items():
+        print(f"{name}: {checkpoint}")
+
+
+def _runs(chosen: argparse.Namespace) -> Path:
+    return chosen.output or chosen.recipe.with_suffix("")
 
 
 def _print_best(name: str, ranking: pd.DataFrame, titles: pd.Series) -> None:

@@ -87,6 +87,42 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Mining:
+    """Where examples come from when they are made anew.
+
+    Attributes:
+        name: the file to write.
+        teachers: what scores the examples: ``"bm25"``, ``"cross-encoder:NAME"`` or ``"colbert:NAME"``, each NAME a
+            folder or hub name; several are added up.
+        normalize: how the scores of several are made comparable: ``"minmax"`` or ``"zscore"``, per query.
+        candidates: how deep BM25 searches for negatives.
+        n_ways: documents an example, the positive first.
+        false_negative_margin: leaves out candidates above this share of the positive's score; None keeps them.
+        queries: only so many queries, drawn by the seed; None takes all.
+        seed: of the draws.
+    """
+
+    name: str
+    teachers: tuple[str, ...]
+    normalize: Literal["minmax", "zscore"] = "minmax"
+    candidates: int = 250
+    n_ways: int = 32
+    false_negative_margin: float | None = 0.95
+    queries: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_types(self)
+        _check(self, "teachers", bool(self.teachers), "empty")
+        _check(self, "n_ways", self.n_ways >= 2, "too small")
+        _check(self, "candidates", self.candidates >= self.n_ways, "smaller than n_ways")
+        for teacher in self.teachers:
+            kind, colon, name = teacher.partition(":")
+            right = teacher == "bm25" or (kind in ("cross-encoder", "colbert") and bool(colon and name))
+            _check(self, "teachers", right, "not made of 'bm25', 'cross-encoder:NAME' and 'colbert:NAME'")
+
+
+@dataclass(frozen=True)
 class Average:
     """A checkpoint that is the mean of others.
 
@@ -115,12 +151,18 @@ class Recipe:
         name: of the recipe.
         stages: in the order in which they run.
         averages: made after them, in order.
+        dataset: the PyTerrier data set with the texts, such as ``"irds:mmarco/v2/ja/train"``.
+        title_field: a field of its documents that is put before the text.
+        mining: how its examples are made; None where they are given.
         sources: for a setting, by name, where its value comes from.
     """
 
     name: str
     stages: tuple[Stage, ...]
     averages: tuple[Average, ...] = ()
+    dataset: str | None = None
+    title_field: str | None = None
+    mining: Mining | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -155,6 +197,7 @@ class Recipe:
                 Average("v2.4", ("main@best", "main@second", "main")),
                 Average("v2.5", ("post", "post-without-mmarco", "main@best", "main@second", "main")),
             ),
+            dataset="irds:mmarco/v2/ja/train",
             sources=_SOURCES,
         )
 
@@ -168,7 +211,8 @@ class Recipe:
             "every": "C, Examples.tolist: every process takes lines 0, 4, 8, ... whatever its rank",
             "batch_size": "A: 16 a process; four processes with the same lines are one batch of 16",
         }
-        return cls("jacolbert-as-released-code", (main, *paper.stages[1:]), paper.averages, sources)
+        stages = (main, *paper.stages[1:])
+        return dataclasses.replace(paper, name="jacolbert-as-released-code", stages=stages, sources=sources)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -237,7 +281,7 @@ _SOURCES = {
 }
 
 
-def _check(settings: Stage | Average | Recipe, name: str, right: bool, problem: str) -> None:
+def _check(settings: Stage | Mining | Average | Recipe, name: str, right: bool, problem: str) -> None:
     if not right:
         raise ValueError(f"{name} of {settings.name!r} is {problem}: {getattr(settings, name)!r}.")
 
@@ -299,6 +343,8 @@ def _build(kind: Any, content: Any) -> Any:  # noqa: ANN401
     for key, value in content.items():
         if key in parts and kind is Recipe:
             value = tuple(_build(parts[key], one) for one in _list(key, value))
+        elif key == "mining" and value is not None:
+            value = _build(Mining, value)
         elif isinstance(value, list):
             value = tuple(value)
         values[key] = value

@@ -6,6 +6,8 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from checkpoints import write_stanford_checkpoint
 from safetensors.numpy import load_file, save_file
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
@@ -110,3 +112,14 @@ def test_the_fingerprint_tells_weights_apart(checkpoint, tmp_path):
 def test_what_is_neither_a_name_nor_an_encoder_is_refused():
     with pytest.raises(ValueError, match="not a dict"):
         pj.JaColBERT({})
+
+
+def test_the_fingerprint_tells_weights_apart_but_for_the_pooler_which_nothing_reads(tmp_path):
+    encoder = load_checkpoint(str(write_stanford_checkpoint(tmp_path / "c")), None, "cpu")
+    before = fingerprint(encoder)
+    with torch.no_grad():
+        pooler = encoder[0].model.pooler
+        pooler.dense.weight.add_(1.0)
+        assert fingerprint(encoder) == before
+        encoder[0].model.embeddings.word_embeddings.weight.add_(1e-3)
+    assert fingerprint(encoder) != before

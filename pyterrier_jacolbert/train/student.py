@@ -50,6 +50,7 @@ def new_student(
     hidden = int(backbone.get_embedding_dimension())
     if not 0 < dim <= hidden:
         raise ValueError(f"dim must lie between 1 and the {hidden} of the backbone, not {dim}.")
+    backbone.model.pooler = None  # no token vector depends on it
     backbone.document_length = document_length
     backbone.query_length = None
     backbone.query_expansion = {"strategy": "fixed", "length": query_length, "attend": False}

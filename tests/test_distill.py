@@ -20,7 +20,7 @@ from pyterrier_jacolbert.train import distill as module
 from pyterrier_jacolbert.train.distill import LOG_FILE, distill
 from pyterrier_jacolbert.train.examples import Example
 from pyterrier_jacolbert.train.losses import DistillationLoss, in_batch_loss, minmax_rows
-from pyterrier_jacolbert.train.recipe import Stage
+from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 QUERIES = {
     f"q{i}": f"{word}は何ですか。"
@@ -169,6 +169,9 @@ def test_a_run_lowers_the_loss_and_leaves_ordinary_checkpoints(start, finished):
     assert model[0].query_expansion["length"] == 12
     assert model.encode_query("富士山は何ですか。").shape[0] == 12
     assert_same_weights(finished / "checkpoint-6", finished / "final")
+    assert Recipe.read(finished / "final" / "recipe.yaml").stages == (STAGE,)
+    card = (finished / "final" / "README.md").read_text(encoding="utf-8")
+    assert not any(text in card for text in (*QUERIES.values(), *DOCUMENTS.values()))
     assert any(not torch.equal(a, b) for a, b in zip(
         weights(finished / "checkpoint-2").values(), weights(finished / "final").values(), strict=True))  # fmt: skip
     assert not list(finished.glob("checkpoint-[24]/optimizer.pt"))

@@ -221,6 +221,17 @@ def test_a_killed_run_ends_with_the_same_weights_and_losses(start, tmp_path):
     assert_same_weights(tmp_path / "whole" / "final", tmp_path / "killed" / "final")
 
 
+def test_a_run_killed_after_its_last_checkpoint_takes_no_step_more(start, finished, tmp_path):
+    measures = iter([0.5, 0.5])
+    with pytest.raises(StopIteration):
+        run(start, tmp_path, evaluate=lambda model: next(measures))
+    assert (tmp_path / "checkpoint-6").is_dir()
+    assert not (tmp_path / "final").exists()
+    run(start, tmp_path)
+    assert_same_weights(tmp_path / "final", finished / "final")
+    assert not (tmp_path / "checkpoint-7").exists()
+
+
 def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(start, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LOGGING_STEPS", 1)
     calls = []

@@ -130,6 +130,13 @@ def distill(
     trainer.remove_callback(PrinterCallback)
     progress.trainer = trainer
     checkpoints = _checkpoints(output)
+    if checkpoints and _is_last(checkpoints[-1], stage):
+        # The trainer would take one more step.
+        if trainer.is_world_process_zero():
+            _save_whole(load_checkpoint(str(checkpoints[-1]), None, device), stage, final)
+            progress.plot()
+        trainer.accelerator.wait_for_everyone()
+        return final
     progress.start(resumed=bool(checkpoints))
     with _saves_on_interrupt(progress):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -409,6 +416,11 @@ def _checkpoints(output: Path) -> list[Path]:
     """The whole checkpoints of a run, earliest first: trainer_state.json is the last file of one."""
     found = [folder for folder in output.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
     return sorted(found, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def _is_last(checkpoint: Path, stage: Stage) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return state["global_step"] >= (stage.steps or state["max_steps"])
 
 
 def _save_whole(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:

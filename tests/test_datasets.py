@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert import datasets
-from pyterrier_jacolbert.datasets import jsquad
+from pyterrier_jacolbert.datasets import demo, jsquad
 from pyterrier_jacolbert.datasets._collection import Collection, Counts, Documentation, TitledDoc, dataset
 from pyterrier_jacolbert.datasets._source import Source
 from pyterrier_jacolbert.datasets._squad import squad
@@ -63,7 +64,7 @@ def fresh_jsquad():
 
 
 NAMES = [pytest.param("jacolbert:demo"), pytest.param("jacolbert:jsquad/validation", marks=needs_jsquad)]
-COUNTS = {"jacolbert:demo": (40, 15, 21), "jacolbert:jsquad/validation": (1145, 4442, 4442)}
+COUNTS = {"jacolbert:demo": (330, 114, 142), "jacolbert:jsquad/validation": (1145, 4442, 4442)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -146,6 +147,37 @@ def test_irds_names_work_after_import_and_are_the_same_data():
     pd.testing.assert_frame_equal(
         pt.get_dataset("irds:jacolbert-demo").get_topics(), pt.get_dataset("jacolbert:demo").get_topics()
     )
+
+
+def test_the_demo_has_near_neighbours_no_template_and_questions_beyond_words():
+    content = json.loads(Path(demo.__file__).with_name("demo.json").read_text(encoding="utf-8"))
+    docs = {doc["doc_id"]: doc for doc in content["docs"]}
+    queries = {query["query_id"]: query["text"] for query in content["queries"]}
+    assert len(docs) >= 300
+    assert len(queries) >= 100
+    sentences = [s for doc in docs.values() for s in re.split("(?<=。)", doc["text"]) if s.strip()]
+    assert len(set(sentences)) == len(sentences)
+    assert len({doc["text"][:8] for doc in docs.values()}) == len(docs)
+    assert len(demo.no_shared_word()) >= 36
+    for qrel in content["qrels"]:
+        if qrel["query_id"] in demo.no_shared_word() and qrel["relevance"] == 2:
+            doc = docs[qrel["doc_id"]]
+            shared = content_words(queries[qrel["query_id"]]) & content_words(f"{doc['title']} {doc['text']}")
+            assert not shared, (qrel, shared)
+
+
+def content_words(text):
+    """Surfaces and lemmas of nouns, verbs, adjectives and adverbs, without the words that carry no subject."""
+    import fugashi
+    import unidic_lite
+
+    tagger = fugashi.Tagger(f'-r "{unidic_lite.DICDIR}/mecabrc" -d "{unidic_lite.DICDIR}"')
+    words = set()
+    for word in tagger(text):
+        if word.feature.pos1 in ("名詞", "動詞", "形容詞", "副詞", "形状詞"):
+            words |= {word.surface, (word.feature.lemma or word.surface).partition("-")[0]}
+    light = set("する 為る ある 有る いる 居る なる 成る こと 事 もの 物 何 どこ 何処 誰 いつ 何時 どう".split())
+    return {word for word in words - light if not re.fullmatch("[ぁ-んァ-ン]", word)}
 
 
 def test_unknown_name_is_a_key_error_with_the_known_names():

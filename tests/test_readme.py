@@ -28,7 +28,7 @@ def test_the_example_gives_a_table_of_three_systems(tmp_path, monkeypatch, check
         table = eval(last, names)
     assert isinstance(table, pd.DataFrame)
     assert len(table) == 3
-    assert table["ndcg_cut_10"].iloc[0] > 0.5  # BM25's, which is trained on nothing
+    assert table["ndcg_cut_10"].iloc[0] > 0.3  # BM25's, on questions half of which share no word with their answer
 
 
 def test_the_commands_are_those_that_the_continuous_integration_runs():

@@ -6,7 +6,7 @@
 
 | `jacolbert:` name | `ir_datasets` id | what |
 |---|---|---|
-| `demo` | `jacolbert-demo` | forty short documents, within the package: no network needed |
+| `demo` | `jacolbert-demo` | 330 short documents and 114 questions, within the package: no network needed |
 | `jsquad/validation` | `jsquad/validation` | JGLUE's JSQuAD: 1,145 Wikipedia paragraphs, 4,442 questions |
 
 A data set's file is downloaded when it is first needed, into the folder of `ir_datasets` (`~/.ir_datasets`, or

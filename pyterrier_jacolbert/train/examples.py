@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import os
+import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -129,7 +130,9 @@ def save(examples: Iterable[Example] | Resumable, path: str | Path) -> Path:
     path = Path(path)
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    head = {"settings": repr(examples) if hasattr(examples, "outcomes") else None}
+    # A transformer without a repr of its own shows its address, which the next process does not repeat.
+    settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(examples)) if hasattr(examples, "outcomes") else None
+    head = {"settings": settings}
     done = _recover(part, head) if hasattr(examples, "outcomes") else _start(part, head)
     stream = examples.outcomes(done) if hasattr(examples, "outcomes") else iter(examples)
     with part.open("a", encoding="utf-8") as file:

@@ -143,6 +143,39 @@ def test_the_in_batch_term_is_the_cross_entropy_over_all_documents():
     assert float(in_batch_loss(queries, documents, queries_mask, documents_mask)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("stage", [STAGE, dataclasses.replace(STAGE, in_batch_negatives=True)])
+@pytest.mark.parametrize("mini_batch_size", [1, 4, 5])
+def test_documents_that_share_a_pass_are_of_like_length_and_the_loss_stays(batch, stage, mini_batch_size, monkeypatch):
+    model, features, labels, _ = batch
+    with torch.no_grad():
+        whole = float(DistillationLoss(model, stage)(features, labels))
+        widths = []
+        forward = MultiVectorEncoder.forward
+
+        def widening(self, inputs, *arguments, **named):
+            widths.append(inputs["attention_mask"].shape[1])
+            return forward(self, inputs, *arguments, **named)
+
+        monkeypatch.setattr(MultiVectorEncoder, "forward", widening)
+        loss = DistillationLoss(model, stage, mini_batch_size)
+        assert float(loss(features, labels)) == pytest.approx(whole, rel=1e-5)
+    assert widths[1:] == sorted(widths[1:])
+    assert len(widths) == 1 + -(-labels.numel() // mini_batch_size)
+
+
+def test_a_stage_s_dropout(start, tmp_path):
+    seen = []
+
+    def rates(model):
+        seen.append({module.p for module in model.model.modules() if isinstance(module, torch.nn.Dropout)})
+        return 0.5
+
+    run(start, tmp_path / "own", dataclasses.replace(STAGE, steps=1, save_every=1), evaluate=rates)
+    run(start, tmp_path / "none", dataclasses.replace(STAGE, steps=1, save_every=1, dropout=0.0), evaluate=rates)
+    assert seen[-1] == {0.0}
+    assert seen[0] == {0.1}
+
+
 def test_in_batch_negatives_add_to_the_loss(batch):
     model, features, labels, _ = batch
     with torch.no_grad():
@@ -256,8 +289,7 @@ def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(start, tmp_path, monkey
 
 
 def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, capsys, monkeypatch):
-    seen = []
-
+    seen, before = [], signal.getsignal(signal.SIGINT)
     original = DistillationLoss.forward
 
     def forward(self, *arguments, **named):
@@ -273,7 +305,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, cap
     assert "saving a checkpoint after this step" in capsys.readouterr().out
     monkeypatch.setattr(DistillationLoss, "forward", original)
     run(start, tmp_path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     for name, value in weights(tmp_path / "final").items():
         # The averaged weights were rounded once more than in the whole run. A key's bias cancels out in the softmax:
         # its gradient is rounding error alone, which Adam scales up to full steps.

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert.train.recipe import Average, Recipe, Stage
@@ -36,6 +36,7 @@ def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
     assert Recipe.read(tmp_path / "recipe.yaml") == recipe
 
 
+@example(Stage(name="次の\x85行", start="", examples=""))  # a line's end that PyYAML writes as it is
 @given(
     st.builds(
         Stage,
@@ -76,6 +77,7 @@ def recipe_file(tmp_path, **changes):
         ({"stage": {"batch_size": "64"}}, r"batch_size of 'main' must be int, not '64'"),
         ({"stage": {"loss": "kld"}}, r"loss of 'main' must be 'kl' or 'margin_mse' or 'hard_labels', not 'kld'"),
         ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' is not positive: 0"),
+        ({"stage": {"dropout": 1.5}}, r"dropout of 'main' is not between 0 and 1: 1.5"),
         ({"stage": {"n_ways": 1}}, r"n_ways of 'main' is too small: 1"),
         ({"stages": []}, r"stages of 'mine' is empty"),
         ({"stages": {}}, r"stages must be a list"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.base.losses.merged_forward import merge_feature_batches
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
 
@@ -42,7 +43,7 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
     Args:
         model: the student.
         stage: its loss, normalisations, temperatures and in-batch negatives count.
-        mini_batch_size: documents a forward pass; None takes all of a batch at once.
+        mini_batch_size: documents a forward pass, documents of like length together; None takes all of a batch at once.
     """
 
     def __init__(self, model: MultiVectorEncoder, stage: Stage, mini_batch_size: int | None = None) -> None:
@@ -54,6 +55,7 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             mini_batch_size=mini_batch_size,
         )
         self.stage = stage
+        self._places: torch.Tensor | None = None
         self._in_batch: torch.Tensor | None = None
         self._last_scores: torch.Tensor | None = None
 
@@ -62,7 +64,10 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         labels = labels.float()
         if self.stage.normalize_teacher:
             labels = minmax_rows(labels)
-        divergence = super().forward(sentence_features, labels)
+        queries, *documents = sentence_features
+        if self.mini_batch_size is not None:
+            documents, self._places = _by_length(documents)
+        divergence = super().forward([queries, *documents], labels)
         scores = self._last_scores
         assert scores is not None, "the parent's forward pass scores the documents"
         if self.stage.loss == "margin_mse":
@@ -75,7 +80,7 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             loss = divergence
         if self._in_batch is not None:
             loss = loss + self._in_batch
-        self._last_scores = self._in_batch = None
+        self._places = self._last_scores = self._in_batch = None
         return loss
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -90,6 +95,8 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         queries_mask: torch.Tensor,
         documents_mask: torch.Tensor,
     ) -> torch.Tensor:
+        if self._places is not None:
+            documents, documents_mask = _in_places(documents, self._places), _in_places(documents_mask, self._places)
         scores = colbert_kd_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
         if self.stage.normalize_student:
             scores = minmax_rows(scores)
@@ -97,6 +104,32 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             self._in_batch = in_batch_loss(queries, documents, queries_mask, documents_mask)
         self._last_scores = scores
         return scores
+
+
+def _by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
+    """The documents of all columns dealt out anew, shortest first, so that a forward pass pads little.
+
+    Returns:
+        The columns, and where each document now is, counted down the columns; or the columns as they are, and None.
+    """
+    merged = merge_feature_batches(columns)
+    if merged is None or "attention_mask" not in merged:
+        return columns, None
+    order = merged["attention_mask"].sum(dim=1).argsort(stable=True)
+    rows = len(order)
+    size = rows // len(columns)
+
+    def rows_of(value: Any, chosen: torch.Tensor) -> Any:  # noqa: ANN401
+        return value[chosen] if isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == rows else value
+
+    dealt = [{name: rows_of(value, chosen) for name, value in merged.items()} for chosen in order.split(size)]
+    return dealt, order.argsort()
+
+
+def _in_places(dealt: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Undoes :func:`_by_length` for ``(batch, n, ...)``."""
+    columns = dealt.transpose(0, 1)
+    return columns.flatten(0, 1)[places].view_as(columns).transpose(0, 1)
 
 
 def in_batch_loss(

@@ -47,6 +47,8 @@ class Stage:
         query_length: positions of a query, [MASK] positions included.
         document_length: the most tokens of a document.
         precision: of the forward and backward products; weights and optimizer are float32.
+        dropout: the share of activations that is dropped; None keeps what the checkpoint says (0.1 in BERT). Without it
+            a step takes a quarter less time on a CPU.
         save_every: steps between checkpoints.
         seed: of the order of examples and of dropout.
     """
@@ -72,6 +74,7 @@ class Stage:
     query_length: int = 32
     document_length: int = 300
     precision: Precision = "float16"
+    dropout: float | None = None
     save_every: int = 2000
     seed: int = 12345
 
@@ -84,6 +87,7 @@ class Stage:
             _check(self, name, getattr(self, name) > 0, "not positive")
         for name in ("warmup_steps", "weight_decay", "max_gradient_norm"):
             _check(self, name, getattr(self, name) >= 0, "negative")
+        _check(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "not between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,10 @@ class Recipe:
         """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one."""
         import yaml
 
-        text = yaml.safe_dump(_plain(self), allow_unicode=True, sort_keys=False, width=120)
+        content = _plain(self)
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120)
+        if yaml.safe_load(text) != content:  # PyYAML does not escape U+0085, which it reads as a line's end
+            text = yaml.safe_dump(content, allow_unicode=False, sort_keys=False, width=120)
         Path(path).write_text(text, encoding="utf-8")
 
     def stage(self, name: str) -> Stage:
@@ -276,6 +283,7 @@ _SOURCES = {
     "query_length": "A (query_maxlen)",
     "document_length": "A (doc_maxlen), P note 14",
     "precision": "A (amp), C: float16 with a gradient scaler",
+    "dropout": "the 0.1 in the starting checkpoint's config, which no source changes",
     "save_every": "P: every 2,000 steps; for post-training assumed",
     "seed": "C: 12345 on every process",
 }

@@ -28,13 +28,12 @@ from sentence_transformers import (
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 
 from pyterrier_jacolbert.checkpoint import load_checkpoint
-from pyterrier_jacolbert.train.examples import Example, validate
+from pyterrier_jacolbert.train import joined
+from pyterrier_jacolbert.train.examples import Example
 from pyterrier_jacolbert.train.losses import DistillationLoss
 from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from pyterrier_jacolbert.model import JaColBERT
 
 #: A held-out measure that falls by this much below its best brings a warning.
@@ -67,6 +66,9 @@ def distill(
     in the end ``final``, with the stage in ``recipe.yaml``. A run that finds checkpoints there goes on from the last
     one, and gives the weights that it would have given without the interruption. A run that finds ``final`` returns it.
 
+    While it runs, ``texts`` holds the examples joined with their texts, which are mapped from there: memory holds the
+    ids of the documents, once each, whatever the number of examples.
+
     With several processes (``torchrun --nproc-per-node 4 ...``) each sees its own share of the examples.
 
     Args:
@@ -98,17 +100,7 @@ def distill(
     final = output / "final"
     if (final / "modules.json").is_file():
         return final
-    chosen = list(examples)[:: stage.every]
-    validate(
-        chosen,
-        n_ways=stage.n_ways,
-        scored=stage.loss != "hard_labels",
-        queries=queries.keys(),
-        documents=documents.keys(),
-    )
     device = _available(device)
-    student = _student(model if model is not None else stage.start, stage, device)
-    dataset = _dataset(chosen, queries, documents)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if stage.batch_size % (processes * accumulate):
         raise ValueError(
@@ -119,11 +111,16 @@ def distill(
     arguments.full_determinism = deterministic
     if tensorboard:
         arguments.report_to = ["tensorboard"]
+    texts = output / "texts"
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            joined.write(examples, queries, documents, stage, texts)
+    student = _student(model if model is not None else stage.start, stage, device)
     progress = _Progress(output, stage, evaluate, verbose)
     trainer = _Trainer(
         model=student,
         args=arguments,
-        train_dataset=dataset,
+        train_dataset=joined.read(texts),
         loss=DistillationLoss(student, stage, mini_batch_size),
         callbacks=[progress],
     )
@@ -134,6 +131,7 @@ def distill(
         # The trainer would take one more step.
         if trainer.is_world_process_zero():
             _save_whole(load_checkpoint(str(checkpoints[-1]), None, device), stage, final)
+            _remove(texts)
             progress.plot()
         trainer.accelerator.wait_for_everyone()
         return final
@@ -145,6 +143,7 @@ def distill(
     if trainer.is_world_process_zero():
         with trainer.averaged_weights():
             _save_whole(student, stage, final)
+        _remove(texts)
         progress.plot()
     trainer.accelerator.wait_for_everyone()
     return final
@@ -334,26 +333,6 @@ def _student(model: str | Path | MultiVectorEncoder, stage: Stage, device: str) 
     else:
         backbone.query_length = stage.query_length
     return student
-
-
-def _dataset(examples: list[Example], queries: Mapping[str, str], documents: Mapping[str, str]) -> Dataset:
-    """Ids and scores in Arrow, joined with their texts when a batch is read."""
-    from datasets import Dataset
-    from sentence_transformers.util import resolve_ids
-
-    used_queries = sorted({example.qid for example in examples})
-    used_documents = sorted({docno for example in examples for docno in example.docnos})
-    dataset = Dataset.from_dict(
-        {
-            "query_id": [example.qid for example in examples],
-            "document_ids": [list(example.docnos) for example in examples],
-            "label": [list(example.scores or [0.0] * len(example.docnos)) for example in examples],
-        }
-    )
-    query_texts = Dataset.from_dict({"id": used_queries, "text": [queries[qid] for qid in used_queries]})
-    document_texts = Dataset.from_dict({"id": used_documents, "text": [documents[docno] for docno in used_documents]})
-    dataset.set_transform(resolve_ids({"query_id": query_texts, "document_ids": document_texts}))
-    return dataset
 
 
 def _arguments(

@@ -273,7 +273,7 @@ class Mining:
     def outcomes(self, start: int) -> Iterator[Example | None]:
         """An example for each pair of query and positive from number ``start`` on, None where it is left out."""
         left_out = 0
-        for pairs in _batched(self._pairs[start:], self._batch_size):
+        for pairs in batched(self._pairs[start:], self._batch_size):
             qids = list(dict.fromkeys(qid for qid, _ in pairs))
             found = pd.DataFrame(self._candidates(self._topics.loc[qids].reset_index(drop=True)))
             by_query = dict(list(found.groupby(QID, sort=False)))
@@ -334,7 +334,7 @@ class Scoring:
             source = self._examples.outcomes(start)
         else:
             source = itertools.islice(iter(self._examples), start, None)
-        for batch in _batched(source, self._batch_size):
+        for batch in batched(source, self._batch_size):
             found = iter(self._score([example for example in batch if example is not None]))
             yield from (None if example is None else next(found) for example in batch)
 
@@ -450,7 +450,9 @@ def validate(
                 problems.append(f"line {number}: {problem}")
     if n_problems:
         more = f"; and {n_problems - len(problems)} more" if n_problems > len(problems) else ""
-        raise ValueError(f"{n_problems} problems in {number} examples: {'; '.join(problems)}{more}.")
+        raise ValueError(
+            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples: {'; '.join(problems)}{more}."
+        )
     if number == 0:
         raise ValueError("There are no examples.")
     return number
@@ -524,7 +526,8 @@ def _recover(part: Path, head: dict[str, Any]) -> int:
     return len(lines)
 
 
-def _batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` items, the last maybe shorter (itertools has it from Python 3.12 on)."""
     iterator = iter(items)
     while batch := list(itertools.islice(iterator, size)):
         yield batch

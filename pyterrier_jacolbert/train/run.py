@@ -128,19 +128,20 @@ class Texts(Mapping[str, str]):
 
     def __init__(self, dataset: Any, title_field: str | None = None) -> None:  # noqa: ANN401
         self._fields = ["text"] if title_field is None else [title_field, "text"]
-        self._store = dataset.irds_ref().docs_store() if hasattr(dataset, "irds_ref") else None
-        self._known = {} if self._store is not None else {d["docno"]: self._join(d) for d in dataset.get_corpus_iter()}
+        self._reference = dataset.irds_ref() if hasattr(dataset, "irds_ref") else None
+        if self._reference is not None:
+            self._store = self._reference.docs_store()
+        else:
+            self._known = {doc["docno"]: self._join(doc) for doc in dataset.get_corpus_iter()}
 
     def __getitem__(self, docno: str) -> str:
-        if docno not in self._known and self._store is not None:
-            self._known[docno] = self._join(self._store.get(docno)._asdict())
-        return self._known[docno]
+        return self._known[docno] if self._reference is None else self._join(self._store.get(docno)._asdict())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known)
+        return iter(self._known) if self._reference is None else (doc.doc_id for doc in self._reference.docs_iter())
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._known) if self._reference is None else self._reference.docs_count()
 
     def _join(self, document: Mapping[str, str]) -> str:
         return " ".join(document[field] for field in self._fields if document[field])

@@ -401,3 +401,21 @@ def test_two_processes_see_each_line_once(start, tmp_path):
 def test_the_plot_is_a_picture(finished):
     pytest.importorskip("matplotlib")
     assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_tensorboard_gets_loss_and_held_out_measure(start, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+    run(start, tmp_path, dataclasses.replace(STAGE, steps=2), tensorboard=True, evaluate=lambda model: 0.25)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    losses = [line["loss"] for line in log(tmp_path) if "loss" in line]
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(losses)
+    assert [(event.step, event.value) for event in events.Scalars("train/held_out")] == [(2, 0.25)]
+
+
+def test_tensorboard_that_is_not_installed(start, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ImportError, match="pip install tensorboard"):
+        run(start, tmp_path, tensorboard=True)

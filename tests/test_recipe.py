@@ -1,6 +1,7 @@
 """Recipes: the published numbers, and files that say what is wrong with them."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -59,6 +60,15 @@ def test_any_recipe_survives_yaml(tmp_path_factory, stage):
     )
     recipe.write(path)
     assert Recipe.read(path) == recipe
+
+
+RECIPES = Path(__file__).resolve().parents[1] / "examples" / "recipes"
+
+
+def test_the_published_recipes_are_among_the_examples():
+    assert Recipe.read(RECIPES / "jacolbert_v2_5.yaml") == Recipe.jacolbert_v2_5()
+    assert Recipe.read(RECIPES / "as_released_code.yaml") == Recipe.as_released_code()
+    assert Recipe.read(RECIPES / "mini.yaml").name == "mini"
 
 
 def recipe_file(tmp_path, **changes):

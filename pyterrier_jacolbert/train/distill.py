@@ -26,6 +26,7 @@ from sentence_transformers import (
     MultiVectorEncoderTrainingArguments,
 )
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
+from transformers.integrations import TensorBoardCallback
 
 from pyterrier_jacolbert.checkpoint import load_checkpoint
 from pyterrier_jacolbert.train import joined
@@ -84,7 +85,7 @@ def distill(
         mini_batch_size: documents a forward pass; None takes all at once.
         evaluate: measures a checkpoint on held-out data, more is better; called at each save.
         deterministic: whether to forbid torch's nondeterministic algorithms.
-        tensorboard: whether to write TensorBoard's files too (needs tensorboard).
+        tensorboard: whether to write TensorBoard's files too, into ``tensorboard`` (extra ``plot``).
         verbose: whether to print progress: loss, learning rate, examples per second and time left.
 
     Returns:
@@ -109,8 +110,6 @@ def distill(
         )
     arguments = _arguments(stage, output, device, stage.batch_size // (processes * accumulate), accumulate)
     arguments.full_determinism = deterministic
-    if tensorboard:
-        arguments.report_to = ["tensorboard"]
     texts = output / "texts"
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
@@ -122,7 +121,7 @@ def distill(
         args=arguments,
         train_dataset=joined.read(texts),
         loss=DistillationLoss(student, stage, mini_batch_size),
-        callbacks=[progress],
+        callbacks=[progress, *([_tensorboard(output)] if tensorboard else [])],
     )
     trainer.remove_callback(PrinterCallback)
     progress.trainer = trainer
@@ -263,6 +262,7 @@ class _Progress(TrainerCallback):
         with torch.random.fork_rng(), self.trainer.averaged_weights():
             found = float(self._evaluate(JaColBERT(student, query_length=rule)))
         self._append({"step": state.global_step, "held_out": found})
+        self.trainer.log({"held_out": found})
         if self._verbose:
             print(f"{self._stage.name} {state.global_step}  held-out measure {found:.4f}", flush=True)
         if found < self._best - _DIVERGENCE:
@@ -306,6 +306,14 @@ class _Progress(TrainerCallback):
     def _lines(self) -> list[dict[str, float]]:
         path = self._output / LOG_FILE
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+
+def _tensorboard(output: Path) -> TrainerCallback:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard") from None
+    return TensorBoardCallback(SummaryWriter(str(output / "tensorboard")))
 
 
 def _available(device: str | None) -> str:

@@ -1,0 +1,178 @@
+"""Codecs: what comes back is what went in, within the stated error; kernels say what their references say."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pyterrier_jacolbert.index import kernels
+from pyterrier_jacolbert.index.centroids import cluster, nearest
+from pyterrier_jacolbert.index.codec import (
+    COMPRESSIONS,
+    Float16Codec,
+    Int8Codec,
+    check_compression,
+    codec_of,
+    lloyd_levels,
+    packed_width,
+    train_residual_codec,
+)
+
+RESIDUAL = ("4bit", "2bit", "1bit")
+
+
+def unit(n, dim, seed=0, clusters=None):
+    """Unit rows: around a few directions, as token vectors are, or in all directions."""
+    generator = np.random.default_rng(seed)
+    rows = generator.standard_normal((n, dim))
+    if clusters:
+        rows = generator.standard_normal((clusters, dim))[generator.integers(clusters, size=n)] + 0.4 * rows
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@settings(deadline=None)
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 40)), elements=st.floats(-1, 1, width=32)))
+def test_int8_is_off_by_at_most_half_a_scale(vectors):
+    codec = Int8Codec(vectors.shape[1])
+    columns = codec.encode(vectors)
+    assert {name: (c.dtype.str, c.shape[1:]) for name, c in columns.items()} == {
+        name: (column.dtype, column.row_shape) for name, column in codec.columns.items()
+    }
+    scales = columns["scales"].astype(np.float32)
+    assert (np.abs(codec.decode(columns) - vectors) <= scales[:, None] / 2 + 1e-6).all()
+    assert (scales <= np.abs(vectors).max(axis=1, initial=0) / 127 * 1.001 + 6e-8).all()
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 40)), elements=st.floats(-1, 1, width=32)))
+def test_float16_rounds(vectors):
+    codec = Float16Codec(vectors.shape[1])
+    assert np.array_equal(codec.decode(codec.encode(vectors)), vectors.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize("compression", RESIDUAL)
+@pytest.mark.parametrize("dim", [16, 24, 96, 128, 13])
+def test_residual_codes_are_unit_vectors_near_their_own(compression, dim):
+    vectors = unit(3000, dim, clusters=40)
+    codec = train_residual_codec(vectors, compression, 64)
+    columns = codec.encode(vectors)
+    for name, column in codec.columns.items():
+        assert columns[name].dtype.str == column.dtype
+        assert columns[name].shape == (3000, *column.row_shape)
+    assert sum(column.row_bytes for column in codec.columns.values()) == packed_width(dim, codec.bits) + 4
+    decoded = codec.decode(columns)
+    cosines = (decoded * vectors).sum(axis=1) / np.linalg.norm(decoded, axis=1)
+    off = np.abs(np.linalg.norm(decoded, axis=1) - 1)
+    assert np.quantile(off, 0.99) < 0.004  # factors beyond the sample's quantiles are clipped
+    assert off.max() < 0.1
+    assert cosines.mean() > {4: 0.998, 2: 0.98, 1: 0.94}[codec.bits]
+    again = codec_of(compression, dim, codec.parameters())
+    assert np.array_equal(again.decode(columns), decoded)
+
+
+def test_more_bits_are_nearer():
+    vectors = unit(2000, 64, clusters=20)
+    errors = []
+    for compression in ("int8", *RESIDUAL):
+        codec = Int8Codec(64) if compression == "int8" else train_residual_codec(vectors, compression, 32)
+        errors.append(float(((codec.decode(codec.encode(vectors)) - vectors) ** 2).sum(axis=1).mean()))
+    assert errors == sorted(errors)
+    assert errors[0] < 2e-3
+
+
+@pytest.mark.parametrize("compression", RESIDUAL)
+def test_a_row_s_code_depends_on_its_vector_alone(compression):
+    vectors = unit(700, 32, clusters=10)
+    codec = train_residual_codec(vectors, compression, 16)
+    whole = codec.encode(vectors)
+    order = np.random.default_rng(1).permutation(700)
+    for part in (order[:1], order[1:350], order[350:]):
+        for name, rows in codec.encode(vectors[part]).items():
+            assert np.array_equal(rows, whole[name][part]), name
+
+
+@pytest.mark.parametrize("compression", RESIDUAL)
+@pytest.mark.parametrize(
+    "sample",
+    [
+        np.empty((0, 16), dtype=np.float32),
+        unit(1, 16),
+        unit(3, 16),
+        np.repeat(unit(1, 16), 500, axis=0),
+        np.zeros((5, 16), dtype=np.float32),
+        np.eye(16, dtype=np.float32),
+    ],
+    ids=["none", "one", "three", "identical", "zeros", "basis"],
+)
+def test_any_sample_makes_a_codec(compression, sample):
+    codec = train_residual_codec(sample, compression, 64)
+    for vectors in (sample, unit(50, 16, seed=3)):
+        decoded = codec.decode(codec.encode(vectors))
+        assert decoded.shape == vectors.shape
+        assert np.isfinite(decoded).all()
+    if len(sample) and sample.any():
+        np.testing.assert_allclose(codec.decode(codec.encode(sample)), sample, atol=2e-3)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 4]), st.integers(1, 33), st.integers(0, 20))
+def test_kernels_equal_their_references(seed, bits, dim, n):
+    generator = np.random.default_rng(seed)
+    vectors, centroids = unit(n, dim, seed), unit(7, dim, seed + 1)
+    ids = generator.integers(7, size=n).astype(np.uint16)
+    spreads = generator.uniform(0.1, 1, dim).astype(np.float32)
+    levels = np.sort(generator.standard_normal(2**bits)).astype(np.float32)
+    codes = np.empty((n, packed_width(dim, bits)), dtype=np.uint8)
+    sums = np.empty((n, 5), dtype=np.float32)
+    kernels.quantise(vectors, centroids, ids, spreads, levels, bits, codes, sums)
+    expected, products = kernels.quantise_reference(vectors, centroids, ids, spreads, levels, bits, codes.shape[1])
+    assert (codes != expected).sum() <= 1  # a number may fall on the middle between two levels
+    if np.array_equal(codes, expected):
+        np.testing.assert_allclose(sums, products, atol=1e-5)
+    lengths, norms = (generator.uniform(0.5, 2, n).astype(np.float32) for _ in range(2))
+    out = np.empty((n, dim), dtype=np.float32)
+    kernels.dequantise(codes, ids, lengths, norms, centroids, spreads, levels, bits, out)
+    reference = kernels.dequantise_reference(codes, ids, lengths, norms, centroids, spreads, levels, bits)
+    np.testing.assert_allclose(out, reference, rtol=1e-5, atol=1e-6)
+
+
+def test_the_nearest_centroid_is_the_nearest_but_for_rounding():
+    vectors, centroids = unit(500, 48, clusters=30), unit(100, 48, seed=5) * np.linspace(0.5, 1, 100)[:, None]
+    centroids = centroids.astype(np.float32)
+    distances = ((vectors[:, None] - centroids[None]) ** 2).sum(axis=2)
+    chosen = nearest(vectors, centroids)
+    assert (distances[np.arange(500), chosen] - distances.min(axis=1)).max() < 0.02
+
+
+def test_argmax_equals_its_reference():
+    import torch
+
+    products = torch.randn(50, 333).bfloat16().view(torch.int16).numpy()
+    bias = np.random.default_rng(0).standard_normal(333).astype(np.float32)
+    out = np.empty(50, dtype=np.uint16)
+    kernels.argmax_rows(products, bias, out)
+    assert np.array_equal(out, kernels.argmax_rows_reference(products, bias))
+
+
+def test_clustering_is_the_same_every_time_and_lowers_the_error():
+    vectors = unit(4000, 32, clusters=50)
+    one, other = cluster(vectors, 50, seed=3), cluster(vectors, 50, seed=3)
+    assert np.array_equal(one, other)
+    random = vectors[:50]
+    error = [((vectors - c[nearest(vectors, c)]) ** 2).sum() for c in (one, random)]
+    assert error[0] < 0.7 * error[1]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_lloyd_s_levels_for_a_normal_distribution(bits):
+    # The least mean squared errors are Max's, "Quantizing for minimum distortion", 1960, table 1.
+    values = np.random.default_rng(0).standard_normal(200_000)
+    levels = lloyd_levels(values, bits, rounds=100)
+    error = (np.abs(values[:, None] - levels[None]).min(axis=1) ** 2).mean()
+    assert error == pytest.approx({1: 0.3634, 2: 0.1175, 4: 0.009497}[bits], rel=0.03)
+
+
+def test_an_unknown_compression_names_those_there_are():
+    with pytest.raises(ValueError, match="compression must be one of 'auto', 'float16', 'int8', '4bit'.*not '3bit'"):
+        check_compression("3bit", "auto")
+    assert [check_compression(name) for name in COMPRESSIONS] == [None] * 5

@@ -1,84 +1,317 @@
-"""Writing an index: documents' token vectors appended as they come, nothing held but a block."""
+"""Building an index: encode, train, code, finish; each step goes on where it was interrupted.
+
+A build fills a folder ``data-N`` within the index's folder, in which ``journal.json`` says what is done. Documents are
+written shard by shard; a flush brings a shard to the disk and then replaces the journal, so that whatever stands behind
+the rows that the journal names was not finished, and is cut off when the build goes on. The index is there when
+``pt_meta.json`` names the folder; until then a reader sees the index that was there before, or none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.docnos import write_docnos
-from pyterrier_jacolbert.index.store import ArrayWriter, write_array
+from pyterrier_jacolbert.index.codec import Codec, codec_of, train_residual_codec
+from pyterrier_jacolbert.index.docnos import write_tables
+from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, write_array
 
-#: How the vectors are stored. Compressed codecs come beside it.
-CODEC = "float16"
+JOURNAL_FILE = "journal.json"
+#: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
+AUTO_INT8_TOKENS = 20_000_000
+#: Token vectors that are coded between two flushes of the journal.
+_CODED_AT_ONCE = 2**17
 _MAX_DOCUMENTS = 2**32 - 1
+#: What only the build needs; it goes when the index is there.
+_BUILD_ONLY = ("raw", "digests")
 
 
-class IndexWriter:
-    """Writes the files of an index into a directory, one block of documents after another.
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of an index besides its documents and their vectors.
 
-    Args:
-        directory: an empty directory.
+    Attributes:
+        compression: one of :data:`~pyterrier_jacolbert.index.codec.COMPRESSIONS`, or ``"auto"``.
+        n_centroids: of a residual codec; None takes 16 times the root of the number of tokens, down to a power of two.
+        sample_tokens: the most token vectors that a residual codec is trained on; memory holds them twice in float32.
+        store_text: whether the documents' texts are kept.
+        seed: of the sample, the rotation and the clustering.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._vectors: ArrayWriter | None = None
-        self._docnos: list[str] = []
-        self._starts = [0]
+    compression: str = "auto"
+    n_centroids: int | None = None
+    sample_tokens: int = 2**19
+    store_text: bool = False
+    seed: int = 0
 
-    def __enter__(self) -> IndexWriter:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._vectors is not None:
-            self._vectors.abandon()
+@dataclass(frozen=True)
+class Shard:
+    """Documents that are written together.
 
-    def add(self, docnos: Sequence[str], vectors: Sequence[np.ndarray]) -> None:
-        """Adds documents.
+    Attributes:
+        docnos: ``(n,)``.
+        digests: ``(n,)``: 64 bits of each document's docno and content.
+        vectors: for each float32 ``(n_tokens, dim)``, unit rows; no rows for a document that cannot match.
+        texts: for each its text in UTF-8, compressed, where texts are stored.
+    """
+
+    docnos: Sequence[str]
+    digests: Sequence[int]
+    vectors: Sequence[np.ndarray]
+    texts: Sequence[bytes] = ()
+
+    def check(self, dim: int | None) -> None:
+        """Refuses vectors that cannot be stored.
+
+        Raises:
+            ValueError: they have another dimension than ``dim`` or each other, or are not finite.
+        """
+        for docno, rows in zip(self.docnos, self.vectors, strict=True):
+            if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
+                expected = "(n_tokens, dim)" if dim is None else f"(n_tokens, {dim})"
+                raise ValueError(f"The vectors of document {docno!r} have shape {rows.shape}, not {expected}.")
+            if not np.isfinite(rows).all():
+                raise ValueError(f"The vectors of document {docno!r} hold NaN or infinity; check the checkpoint.")
+            dim = rows.shape[1]
+
+    def columns(self, codec: Codec | None, first_rows: Mapping[str, int]) -> dict[str, np.ndarray]:
+        """The rows that the shard adds to each array.
 
         Args:
-            docnos: ``(n,)``, unique in the index.
-            vectors: for each document ``(n_tokens, dim)``, unit rows; no rows for a document that cannot match.
+            codec: None gives ``raw``, the vectors in float16.
+            first_rows: the last value of ``starts``, ``docno_starts`` and ``text_starts`` so far.
+        """
+        vectors = np.concatenate(self.vectors)
+        names = [docno.encode("utf-8") for docno in self.docnos]
+        columns = {
+            "docno_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
+            "docno_starts": first_rows["docno_starts"] + np.cumsum([len(name) for name in names]),
+            "starts": first_rows["starts"] + np.cumsum([len(rows) for rows in self.vectors]),
+            **({"raw": vectors.astype(np.float16)} if codec is None else codec.encode(vectors)),
+        }
+        if self.texts:
+            columns["text_bytes"] = np.frombuffer(b"".join(self.texts), dtype=np.uint8)
+            columns["text_starts"] = first_rows["text_starts"] + np.cumsum([len(text) for text in self.texts])
+        return columns
+
+
+class Arrays:
+    """The growing arrays of an index under their names, opened when they are first written to.
+
+    Args:
+        directory: the index's folder.
+        folder: the folder within it that holds the files.
+        entries: of those that exist already, by name.
+    """
+
+    def __init__(self, directory: Path, folder: str, entries: Mapping[str, Any]) -> None:
+        self._directory = directory
+        self._folder = folder
+        self.entries: dict[str, Any] = dict(entries)
+        self._open: dict[str, GrowingArray] = {}
+
+    def append(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Adds rows to arrays; one that is not there begins."""
+        for name, rows in columns.items():
+            if name not in self._open:
+                self._open[name] = self._growing(name, rows)
+            self._open[name].append(rows)
+
+    def flush(self) -> dict[str, Any]:
+        """Brings all to the disk; the entries by name."""
+        self.entries |= {name: array.flush() for name, array in self._open.items()}
+        return self.entries
+
+    def close(self) -> None:
+        """Closes the files."""
+        for array in self._open.values():
+            array.close()
+        self._open = {}
+
+    def map(self, name: str) -> np.ndarray:
+        """What an array holds as of the last flush."""
+        return map_array(self._directory, self.entries[name])
+
+    def last(self, name: str) -> int:
+        """The last value of an array of ends, 0 where there is none."""
+        return int(self.map(name)[-1]) if name in self.entries else 0
+
+    def _growing(self, name: str, rows: np.ndarray) -> GrowingArray:
+        if name in self.entries:
+            entry = self.entries[name]
+            count, *row_shape = entry["shape"]
+            return GrowingArray(self._directory, entry["file"], entry["dtype"], row_shape, rows=count)
+        dtype = rows.dtype.newbyteorder("<")
+        file = f"{self._folder}/{name}.{dtype.str[1:]}"
+        array = GrowingArray(self._directory, file, dtype.str, rows.shape[1:])
+        if name.endswith("starts"):
+            array.append(np.zeros(1, dtype=dtype))
+        return array
+
+
+class Builder:
+    """A build in a folder, new or taken up.
+
+    Args:
+        directory: the index's folder.
+        folder: the folder within it that the build fills.
+        settings: of the build.
+        origin: what else decides the bytes, such as the checkpoint: must be the same when a build is taken up.
+
+    Raises:
+        ValueError: the folder holds a build with other settings.
+    """
+
+    def __init__(self, directory: Path, folder: str, settings: Settings, origin: Mapping[str, Any]) -> None:
+        self._directory = directory
+        self._folder = folder
+        self._settings = settings
+        head = {"settings": dataclasses.asdict(settings), "origin": dict(origin)}
+        journal = read_json(directory / folder / JOURNAL_FILE)
+        if journal is None:
+            shutil.rmtree(directory / folder, ignore_errors=True)
+            (directory / folder).mkdir(parents=True)
+            journal = {**head, "documents": 0, "encoded": False, "dim": None, "arrays": {}, "parameters": None}
+        elif different := _first_difference({key: journal[key] for key in head}, head):
+            raise ValueError(
+                f"The interrupted build in {directory} was begun with {different}; give the same settings to go on, or "
+                "begin anew with mode='overwrite'."
+            )
+        self._journal: dict[str, Any] = journal
+        self._arrays = Arrays(directory, folder, journal["arrays"])
+
+    @property
+    def documents(self) -> int:
+        """Documents that are encoded and on the disk."""
+        return int(self._journal["documents"])
+
+    @property
+    def encoded(self) -> bool:
+        """Whether all documents are."""
+        return bool(self._journal["encoded"])
+
+    def close(self) -> None:
+        """Closes the files; the build can be taken up."""
+        self._arrays.close()
+
+    def check(self, position: int, docno: str, digest: int) -> None:
+        """Compares a document with the one that was encoded at its position.
+
+        Raises:
+            ValueError: it is another one.
+        """
+        if int(self._arrays.map("digests")[position]) != digest:
+            starts = self._arrays.map("docno_starts")
+            there = self._arrays.map("docno_bytes")[starts[position] : starts[position + 1]].tobytes().decode("utf-8")
+            other = "of that name but with other content" if there == docno else f"{there!r}"
+            raise ValueError(
+                f"The document at position {position}, {docno!r}, is not the one that the interrupted build found "
+                f"there, {other}; give the same documents in the same order, or begin anew with mode='overwrite'."
+            )
+
+    def add(self, shard: Shard) -> None:
+        """Writes documents and brings them to the disk.
 
         Raises:
             ValueError: vectors of another dimension than those before, or not finite; too many documents.
         """
-        for docno, rows in zip(docnos, vectors, strict=True):
-            if rows.ndim != 2 or (self._vectors is not None and rows.shape[1] != self.dim):
-                expected = "(n_tokens, dim)" if self._vectors is None else f"(n_tokens, {self.dim})"
-                raise ValueError(f"The vectors of document {docno!r} have shape {rows.shape}, not {expected}.")
-            if not np.isfinite(rows).all():
-                raise ValueError(f"The vectors of document {docno!r} hold NaN or infinity; check the checkpoint.")
-            if self._vectors is None:
-                self._vectors = ArrayWriter(self._directory, "vectors.f2", "<f2", rows.shape[1:])
-        if len(self._docnos) + len(docnos) > _MAX_DOCUMENTS:
+        shard.check(self._journal["dim"])
+        if self.documents + len(shard.docnos) > _MAX_DOCUMENTS:
             raise ValueError(f"An index holds at most {_MAX_DOCUMENTS} documents; split the collection.")
-        if self._vectors is not None and len(vectors):
-            self._vectors.append(np.concatenate([rows.astype(np.float16) for rows in vectors]))
-        self._docnos.extend(docnos)
-        for rows in vectors:
-            self._starts.append(self._starts[-1] + len(rows))
+        dim = shard.vectors[0].shape[1]
+        compression = self._settings.compression
+        early = codec_of(compression, dim, {}) if compression in ("float16", "int8") else None
+        firsts = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
+        columns = shard.columns(early, firsts)
+        self._arrays.append({**columns, "digests": np.array(shard.digests, dtype=np.uint64)})
+        self._save(documents=self.documents + len(shard.docnos), dim=dim)
 
-    @property
-    def dim(self) -> int:
-        """The dimensions of a vector; 0 before the first document."""
-        return 0 if self._vectors is None else self._vectors.row_shape[0]
+    def finish(self, progress: Callable[[str, int, int], object] = lambda *_: None) -> dict[str, Any]:
+        """Trains and codes, where the compression needs it, and writes what is left.
 
-    def finish(self) -> dict[str, Any]:
-        """Closes the files and returns what ``pt_meta.json`` says of them."""
-        assert self._vectors is not None, "an index has at least one document"
-        files = {
-            "vectors": self._vectors.close(),
-            "starts": write_array(self._directory, "starts.i8", np.array(self._starts, dtype=np.int64)),
-            **write_docnos(self._directory, self._docnos),
-        }
+        Args:
+            progress: called with what is done, how much of it is done, and of how much.
+
+        Returns:
+            What ``pt_meta.json`` says of the index: compression, documents, tokens, dim and the entries of its files.
+        """
+        if not self.encoded:
+            self._save(encoded=True)
+        tokens = self._arrays.last("starts")
+        compression = self._settings.compression
+        if compression == "auto":
+            compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
+        if "raw" in self._arrays.entries:
+            self._code(compression, tokens, progress)
+        entries = {name: entry for name, entry in self._arrays.entries.items() if name not in _BUILD_ONLY}
+        tables = write_tables(
+            self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
+        )
+        self.close()
         return {
-            "codec": CODEC,
-            "documents": len(self._docnos),
-            "tokens": self._starts[-1],
-            "dim": self.dim,
-            "files": files,
+            "compression": compression,
+            "documents": self.documents,
+            "tokens": tokens,
+            "dim": self._journal["dim"],
+            "parameters": self._journal["parameters"] or {},
+            "arrays": entries,
+            "tables": tables,
         }
+
+    def _code(self, compression: str, tokens: int, progress: Callable[[str, int, int], object]) -> None:
+        raw, dim = self._arrays.map("raw"), self._journal["dim"]
+        if self._journal["parameters"] is None:
+            parameters = {}
+            if compression not in ("float16", "int8"):
+                progress("training", 0, 1)
+                sample = _sample(raw, self._settings.sample_tokens, self._settings.seed)
+                count = self._settings.n_centroids or default_centroids(tokens)
+                codec = train_residual_codec(sample, compression, count, self._settings.seed)
+                for name, array in codec.parameters().items():
+                    parameters[name] = write_array(self._directory, f"{self._folder}/{name}", array)
+            self._save(parameters=parameters)
+        maps = {name: map_array(self._directory, entry) for name, entry in self._journal["parameters"].items()}
+        codec = codec_of(compression, dim, maps)
+        name = next(iter(codec.columns))
+        done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
+        while done < tokens or name not in self._arrays.entries:
+            block = raw[done : done + _CODED_AT_ONCE].astype(np.float32)
+            self._arrays.append(codec.encode(block))
+            self._save()
+            done += len(block)
+            progress("coding", done, tokens)
+
+    def _save(self, **changes: Any) -> None:  # noqa: ANN401
+        self._journal |= changes | {"arrays": self._arrays.flush()}
+        replace_json(self._directory / self._folder / JOURNAL_FILE, self._journal)
+
+
+def default_centroids(tokens: int) -> int:
+    """16 times the root of the number of tokens, down to a power of two, at most 65,536: as PLAID has it.
+
+    Source: Santhanam et al., "PLAID", arXiv 2205.09707, and ColBERT's ``collection_indexer.py``.
+    """
+    return int(2 ** min(16, np.floor(np.log2(max(1.0, 16 * np.sqrt(tokens))))))
+
+
+def _sample(raw: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Rows of a mapped array, drawn without regard to their order: float32 ``(min(count, n), dim)``."""
+    if len(raw) <= count:
+        return raw.astype(np.float32)
+    chosen = np.random.default_rng(seed).choice(len(raw), count, replace=False)
+    return raw[np.sort(chosen)].astype(np.float32)
+
+
+def _first_difference(there: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:
+    for part in given:
+        for name in {**there[part], **given[part]}:
+            one, other = there[part].get(name), given[part].get(name)
+            if one != other:
+                return f"{name}={one!r}, not {other!r}"
+    return None

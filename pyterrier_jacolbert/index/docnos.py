@@ -1,52 +1,76 @@
-"""Docnos on disk: by docid, by name, and in their order, mapped and a few bytes each."""
+"""Docnos on disk: by docid, by name, and in their order, mapped and a few bytes each.
+
+The names stand end to end in arrays that only grow; the tables by which they are found and sorted are made anew whenever
+the index changes.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.store import map_array, write_array
+from pyterrier_jacolbert.index.files import map_array, write_array
 
 
-def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, Any]:
-    """Writes the docnos of an index; the position of each is its docid.
+def write_tables(directory: Path, prefix: str, names: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
+    """Writes what finds and sorts docnos: 16 bytes a document.
 
-    Five files, 24 bytes a document and the docnos' own UTF-8: the bytes end to end, where each starts, the docids in
-    order of a 64-bit hash with those hashes (for look-ups), and each docid's rank among the sorted docnos (for ties).
+    The docids in order of a 64-bit hash of their docnos, with those hashes, for look-ups; and each docid's rank among the
+    sorted docnos, for ties.
+
+    Args:
+        directory: the index's folder.
+        prefix: what the files' names begin with.
+        names: uint8 ``(n_bytes,)``, the docnos in UTF-8, end to end.
+        starts: int64 ``(n_docs + 1,)``.
 
     Returns:
-        The files' entries for ``pt_meta.json``.
+        The files' entries, by name.
     """
-    encoded = [docno.encode("utf-8") for docno in docnos]
-    starts = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(name) for name in encoded], out=starts[1:])
+    encoded = [names[first:end].tobytes() for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
     hashes = _hashes(encoded)
     by_hash = np.argsort(hashes, kind="stable").astype(np.uint32)
     ranks = np.empty(len(encoded), dtype=np.uint32)
     # UTF-8 bytes sort as their code points do, and so as ir_measures sorts docnos.
     ranks[sorted(range(len(encoded)), key=encoded.__getitem__)] = np.arange(len(encoded), dtype=np.uint32)
     return {
-        "docno_bytes": write_array(directory, "docnos.utf8", np.frombuffer(b"".join(encoded), dtype=np.uint8)),
-        "docno_starts": write_array(directory, "docnos.starts.i8", starts),
-        "docno_hashes": write_array(directory, "docnos.hashes.u8", hashes[by_hash]),
-        "docno_by_hash": write_array(directory, "docnos.by_hash.u4", by_hash),
-        "docno_ranks": write_array(directory, "docnos.ranks.u4", ranks),
+        "docno_hashes": write_array(directory, f"{prefix}docno_hashes.u8", hashes[by_hash]),
+        "docno_by_hash": write_array(directory, f"{prefix}docno_by_hash.u4", by_hash),
+        "docno_ranks": write_array(directory, f"{prefix}docno_ranks.u4", ranks),
+    }
+
+def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, Any]:
+    """Writes docnos and their tables at once; the position of each is its docid. Returns the files' entries by name."""
+    encoded = [docno.encode("utf-8") for docno in docnos]
+    starts = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in encoded], out=starts[1:])
+    names = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    return {
+        "docno_bytes": write_array(directory, "docno_bytes.u1", names),
+        "docno_starts": write_array(directory, "docno_starts.i8", starts),
+        **write_tables(directory, "", names, starts),
     }
 
 
 class Docnos(Sequence[str]):
     """The docnos of an index, by docid; names are found by binary search over mapped hashes.
 
+    A deleted document keeps its docid and its place here, and its name is found no more; another may have that name.
+
     Args:
         directory: the index.
         files: the entries of its ``pt_meta.json``.
+        deleted: whether a docid is deleted.
     """
 
-    def __init__(self, directory: Path, files: dict[str, Any]) -> None:
+    def __init__(
+        self, directory: Path, files: dict[str, Any], deleted: Callable[[int], bool] = lambda docid: False
+    ) -> None:
+        self._deleted = deleted
         self._bytes = map_array(directory, files["docno_bytes"])
         self._starts = map_array(directory, files["docno_starts"])
         self._hashes = map_array(directory, files["docno_hashes"])
@@ -100,7 +124,7 @@ class Docnos(Sequence[str]):
             if self._hashes[position] != hashed:
                 break
             docid = int(self._by_hash[position])
-            if self._encoded(docid) == name:
+            if self._encoded(docid) == name and not self._deleted(docid):
                 return docid
         return -1
 

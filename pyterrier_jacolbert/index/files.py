@@ -197,6 +197,28 @@ def replace_json(path: Path, content: dict[str, Any]) -> None:
     sync_directory(path.parent)
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON file that :func:`replace_json` wrote; None where there is none.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        content = json.loads(text)
+        content.pop("digest")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        content = None
+    if content is None or with_digest(content) != text:
+        raise ValueError(f"{path} is not what was written, so the index is damaged; build it again, or fetch it again.")
+    return content
+
+
 def with_digest(content: dict[str, Any]) -> str:
     """The text of a JSON file, with a checksum of the rest as its last value."""
     bare = json.dumps(content, ensure_ascii=False, indent=1)

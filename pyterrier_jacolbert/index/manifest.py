@@ -1,0 +1,97 @@
+"""The folder of an index: what its manifest names is there, whole; one writer at a time; the rest is swept away."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pyterrier_jacolbert.index.build import JOURNAL_FILE
+from pyterrier_jacolbert.index.files import replace_json, sync_directory
+from pyterrier_jacolbert.index.store import META_FILE
+
+_LOCK_FILE = ".lock"
+_OWNER_FILE = ".owner"
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Makes this process the index's only writer for the block; readers go on reading.
+
+    Raises:
+        RuntimeError: another process is writing; it is named.
+        OSError: the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory / _LOCK_FILE, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        owner = (directory / _OWNER_FILE).read_text(encoding="utf-8") if (directory / _OWNER_FILE).is_file() else "?"
+        raise RuntimeError(
+            f"{directory} is being written by {owner}; wait until that is done, or end it, and try again."
+        ) from None
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"Cannot write an index to {directory} ({error.strerror}); choose another path"
+        ) from None
+    try:
+        (directory / _OWNER_FILE).write_text(f"process {os.getpid()} of {_user()}", encoding="utf-8")
+        yield
+    finally:
+        (directory / _OWNER_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def publish(directory: Path, meta: dict[str, Any]) -> None:
+    """Makes what ``meta`` names the index, in one step; whatever it does not name is removed after."""
+    for folder in {(directory / name).parent for name in named_files(meta)}:
+        sync_directory(folder)
+    replace_json(directory / META_FILE, meta)
+    sweep(directory, meta)
+
+
+def sweep(directory: Path, meta: dict[str, Any] | None) -> None:
+    """Removes what no manifest names in the folders of an index; an interrupted build and other people's files stay."""
+    named = set() if meta is None else named_files(meta)
+    for folder in directory.glob("data-*"):
+        if any(name.startswith(f"{folder.name}/") for name in named):
+            for file in folder.iterdir():
+                if f"{folder.name}/{file.name}" not in named:
+                    file.unlink()
+        elif not (folder / JOURNAL_FILE).is_file():
+            shutil.rmtree(folder)
+
+
+def next_folder(meta: dict[str, Any] | None) -> str:
+    """The name of a folder for a new generation of files."""
+    numbers = [0] if meta is None else [int(entry["file"].split("/")[0][5:]) for entry in meta["files"].values()]
+    return f"data-{max(numbers) + 1}"
+
+
+def named_files(meta: dict[str, Any]) -> set[str]:
+    """The files of an index, relative to its folder, with those of their checksums."""
+    names = {entry["file"] for entry in meta["files"].values()}
+    return names | {f"{name}.sums" for name in names}
+
+
+def interrupted_build(directory: Path, meta: dict[str, Any] | None) -> str | None:
+    """The folder of a build that was begun and is not the index; None where there is none."""
+    named = set() if meta is None else named_files(meta)
+    for journal in sorted(directory.glob(f"data-*/{JOURNAL_FILE}")):
+        if not any(name.startswith(f"{journal.parent.name}/") for name in named):
+            return journal.parent.name
+    return None
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "an unknown user"

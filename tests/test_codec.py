@@ -9,15 +9,14 @@ from hypothesis.extra import numpy as hnp
 from pyterrier_jacolbert.index import kernels
 from pyterrier_jacolbert.index.centroids import cluster, nearest
 from pyterrier_jacolbert.index.codec import (
-    COMPRESSIONS,
     Float16Codec,
     Int8Codec,
-    check_compression,
     codec_of,
     lloyd_levels,
     packed_width,
     train_residual_codec,
 )
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_compression
 
 RESIDUAL = ("4bit", "2bit", "1bit")
 

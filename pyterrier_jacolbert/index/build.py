@@ -20,8 +20,8 @@ import numpy as np
 from pyterrier_jacolbert.index.codec import Codec, codec_of, train_residual_codec
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, write_array
+from pyterrier_jacolbert.index.manifest import JOURNAL_FILE
 
-JOURNAL_FILE = "journal.json"
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
 AUTO_INT8_TOKENS = 20_000_000
 #: Token vectors that are coded between two flushes of the journal.
@@ -36,7 +36,7 @@ class Settings:
     """What decides the bytes of an index besides its documents and their vectors.
 
     Attributes:
-        compression: one of :data:`~pyterrier_jacolbert.index.codec.COMPRESSIONS`, or ``"auto"``.
+        compression: one of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`, or ``"auto"``.
         n_centroids: of a residual codec; None takes 16 times the root of the number of tokens, down to a power of two.
         sample_tokens: the most token vectors that a residual codec is trained on; memory holds them twice in float32.
         store_text: whether the documents' texts are kept.
@@ -254,14 +254,14 @@ class Builder:
             self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         )
         self.close()
+        parameters = self._journal["parameters"] or {}
         return {
             "compression": compression,
             "documents": self.documents,
             "tokens": tokens,
             "dim": self._journal["dim"],
-            "parameters": self._journal["parameters"] or {},
-            "arrays": entries,
-            "tables": tables,
+            "parameters": sorted(parameters),
+            "files": {**entries, **parameters, **tables},
         }
 
     def _code(self, compression: str, tokens: int, progress: Callable[[str, int, int], object]) -> None:
@@ -272,8 +272,8 @@ class Builder:
                 progress("training", 0, 1)
                 sample = _sample(raw, self._settings.sample_tokens, self._settings.seed)
                 count = self._settings.n_centroids or default_centroids(tokens)
-                codec = train_residual_codec(sample, compression, count, self._settings.seed)
-                for name, array in codec.parameters().items():
+                trained = train_residual_codec(sample, compression, count, self._settings.seed)
+                for name, array in trained.parameters().items():
                     parameters[name] = write_array(self._directory, f"{self._folder}/{name}", array)
             self._save(parameters=parameters)
         maps = {name: map_array(self._directory, entry) for name, entry in self._journal["parameters"].items()}

@@ -37,7 +37,7 @@ def cluster(vectors: np.ndarray, n_centroids: int, seed: int = 0) -> np.ndarray:
     }
     kmeans = faiss.Kmeans(vectors.shape[1], n_centroids, **settings)
     kmeans.train(np.ascontiguousarray(vectors, dtype=np.float32))
-    return kmeans.centroids.copy()
+    return np.array(kmeans.centroids)
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:

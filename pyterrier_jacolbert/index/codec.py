@@ -20,10 +20,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pyterrier_jacolbert.index.kernels import dequantise, quantise
+from pyterrier_jacolbert.index.kernels import dequantise, quantise, widen
+from pyterrier_jacolbert.index.limits import check_compression
 
-#: What an index may be told.
-COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 _BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
 #: The least and greatest length factor of a residual; there is no residual below the least.
 _LEAST, _GREATEST = 1e-6, 1e6
@@ -52,7 +51,7 @@ class Codec(Protocol):
 
     @property
     def compression(self) -> str:
-        """One of :data:`COMPRESSIONS`."""
+        """One of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`."""
         ...
 
     @property
@@ -87,7 +86,10 @@ class Float16Codec:
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Widens."""
-        return columns["vectors"].astype(np.float32)
+        stored = columns["vectors"]
+        single = np.empty(stored.shape, dtype=np.float32)
+        widen(stored.view(np.uint16).reshape(-1), single.reshape(-1))
+        return single
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def codec_of(compression: str, dim: int, parameters: Mapping[str, np.ndarray]) -
     """The codec of an index.
 
     Raises:
-        ValueError: the compression is not one of :data:`COMPRESSIONS`.
+        ValueError: the compression is not one of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`.
     """
     if compression == "float16":
         return Float16Codec(dim)
@@ -239,17 +241,6 @@ def codec_of(compression: str, dim: int, parameters: Mapping[str, np.ndarray]) -
     check_compression(compression)
     values: dict[str, Any] = dict(parameters)
     return ResidualCodec(_BITS[compression], **values)
-
-
-def check_compression(compression: object, *others: str) -> None:
-    """Refuses what is no compression.
-
-    Raises:
-        ValueError: it is neither one of :data:`COMPRESSIONS` nor of ``others``.
-    """
-    if compression not in (*COMPRESSIONS, *others):
-        names = ", ".join(map(repr, (*others, *COMPRESSIONS)))
-        raise ValueError(f"compression must be one of {names}, not {compression!r}.")
 
 
 def train_residual_codec(sample: np.ndarray, compression: str, n_centroids: int, seed: int = 0) -> ResidualCodec:

@@ -1,6 +1,6 @@
 """Docnos on disk: by docid, by name, and in their order, mapped and a few bytes each.
 
-The names stand end to end in arrays that only grow; the tables by which they are found and sorted are made anew whenever
+The names stand end to end in arrays that only grow; the tables by which they are found and sorted are made anew when
 the index changes.
 """
 
@@ -19,8 +19,8 @@ from pyterrier_jacolbert.index.files import map_array, write_array
 def write_tables(directory: Path, prefix: str, names: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
     """Writes what finds and sorts docnos: 16 bytes a document.
 
-    The docids in order of a 64-bit hash of their docnos, with those hashes, for look-ups; and each docid's rank among the
-    sorted docnos, for ties.
+    The docids in order of a 64-bit hash of their docnos, with those hashes, for look-ups; and each docid's rank among
+    the sorted docnos, for ties.
 
     Args:
         directory: the index's folder.
@@ -77,6 +77,11 @@ class Docnos(Sequence[str]):
         self._by_hash = map_array(directory, files["docno_by_hash"])
         #: uint32 ``(n_docs,)``: each docid's position among the docnos in ascending order.
         self.ranks = map_array(directory, files["docno_ranks"])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The names in UTF-8 end to end, uint8, and where each starts, int64 ``(n_docs + 1,)``."""
+        return self._bytes, self._starts
 
     def __len__(self) -> int:
         return len(self.ranks)

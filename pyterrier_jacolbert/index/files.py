@@ -81,7 +81,7 @@ class GrowingArray:
         block = np.ascontiguousarray(block, dtype=self.dtype)
         if not block.size:
             return
-        data = memoryview(block).cast("B")
+        data = block.data.cast("B")
         self._file.write(data)
         self.rows += len(data) // self._row_bytes
         while len(data):

@@ -12,10 +12,13 @@ from typing import Any
 
 import filelock
 
-from pyterrier_jacolbert.index.build import JOURNAL_FILE
 from pyterrier_jacolbert.index.files import replace_json, sync_directory
 from pyterrier_jacolbert.index.store import META_FILE
 
+#: What a path is built with.
+MODES = ("create", "overwrite", "resume", "append")
+#: In the folder that a build fills, until it is the index.
+JOURNAL_FILE = "journal.json"
 _LOCK_FILE = ".lock"
 _OWNER_FILE = ".owner"
 
@@ -47,6 +50,39 @@ def writing(directory: Path) -> Iterator[None]:
     finally:
         (directory / _OWNER_FILE).unlink(missing_ok=True)
         lock.release()
+
+
+def check_mode(mode: str, directory: Path, meta: dict[str, Any] | None, begun: str | None) -> None:
+    """Refuses what a mode does not allow.
+
+    Args:
+        mode: one of :data:`MODES`.
+        directory: the index's folder.
+        meta: the manifest of the index there, None where there is none.
+        begun: the folder of an interrupted build.
+
+    Raises:
+        FileExistsError: ``"create"`` where something is, or any mode where something is that is no index.
+        FileNotFoundError: ``"append"`` without an index.
+    """
+    others = [entry.name for entry in directory.iterdir() if entry.name not in (_LOCK_FILE, _OWNER_FILE)]
+    if mode == "create" and meta is not None:
+        raise FileExistsError(f"{directory} exists already; choose another path, or replace it with mode='overwrite'.")
+    if mode == "create" and begun is not None:
+        raise FileExistsError(
+            f"{directory} holds an interrupted build; go on with it with mode='resume', or replace it with "
+            "mode='overwrite'."
+        )
+    if mode == "append" and meta is None:
+        raise FileNotFoundError(f"There is no index at {directory} to append to; build one there first.")
+    if meta is None and begun is None and others:
+        raise FileExistsError(f"{directory} is not an index, so mode={mode!r} leaves it alone; choose another path.")
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Removes the folder of an index that never came to be, where nothing else is in it."""
+    if {entry.name for entry in directory.iterdir()} <= {_LOCK_FILE, _OWNER_FILE}:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def publish(directory: Path, meta: dict[str, Any]) -> None:

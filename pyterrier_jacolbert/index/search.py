@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from pyterrier_jacolbert.index.kernels import segment_max, widen
+from pyterrier_jacolbert.index.kernels import segment_max
 from pyterrier_jacolbert.index.topk import top_k
 
 #: A block of similarities, float32 (tokens, query tokens), is 4,096 x 512 x 4 bytes = 8 MiB: large enough for the
@@ -23,6 +24,25 @@ _BLOCK_COLUMNS = 512
 _SCORES_BYTES = 2**28
 #: Documents of a query whose vectors are gathered at once: 512 documents of 300 tokens of 128 floats are 75 MiB.
 _PAIRS_AT_ONCE = 512
+
+
+class Vectors(Protocol):
+    """The token vectors of many texts, in memory or in an index."""
+
+    @property
+    def starts(self) -> np.ndarray:
+        """int64 ``(n_texts + 1,)``: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, docids: np.ndarray) -> TokenVectors:
+        """The vectors of some texts."""
+        ...
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The vectors of texts ``first`` to ``end`` in float32: ``(n_tokens, dim)``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,24 +75,24 @@ class TokenVectors:
 
     def rows(self, first: int, end: int) -> np.ndarray:
         """The vectors of texts ``first`` to ``end`` in float32: ``(n_tokens, dim)``."""
-        stored = self.vectors[self.starts[first] : self.starts[end]]
-        if stored.dtype != np.float16:
-            return stored.astype(np.float32, copy=False)
-        single = np.empty(stored.shape, dtype=np.float32)
-        widen(stored.view(np.uint16).reshape(-1), single.reshape(-1))
-        return single
+        return self.vectors[self.starts[first] : self.starts[end]].astype(np.float32, copy=False)
 
 
 def search_exact(
-    documents: TokenVectors, queries: Sequence[np.ndarray], num_results: int, tie_ranks: np.ndarray
+    documents: Vectors,
+    queries: Sequence[np.ndarray],
+    num_results: int,
+    tie_ranks: np.ndarray,
+    deleted: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Finds the best documents of each query among all.
 
     Args:
-        documents: the collection; its vectors may be a memory map, and are read block by block.
+        documents: the collection; it is read block by block.
         queries: for each, float32 ``(n_tokens, dim)``.
         num_results: the most documents a query gets.
         tie_ranks: ``(n_docs,)``; among equal scores the greater rank comes first.
+        deleted: the docids that no query gets.
 
     Yields:
         For each query, in order: docids, int64 ``(k,)``, and scores, float32 ``(k,)``, best first.
@@ -80,12 +100,14 @@ def search_exact(
     group = max(1, _SCORES_BYTES // (4 * max(1, len(documents))))
     for first in range(0, len(queries), group):
         for scores in _score_all(documents, queries[first : first + group]):
+            if deleted is not None:
+                scores[deleted] = -np.inf
             docids = top_k(scores, num_results, tie_ranks)
             yield docids, scores[docids]
 
 
 def score_pairs(
-    documents: TokenVectors, queries: Sequence[np.ndarray], query_numbers: np.ndarray, docids: np.ndarray
+    documents: Vectors, queries: Sequence[np.ndarray], query_numbers: np.ndarray, docids: np.ndarray
 ) -> np.ndarray:
     """Scores given pairs of queries and documents.
 
@@ -109,7 +131,7 @@ def score_pairs(
     return scores
 
 
-def _score_all(documents: TokenVectors, queries: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+def _score_all(documents: Vectors, queries: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
     """Scores every document for every query: for each query, float32 ``(n_docs,)``, -inf without tokens."""
     bounds = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
     columns = np.ascontiguousarray(np.concatenate(queries).T, dtype=np.float32)

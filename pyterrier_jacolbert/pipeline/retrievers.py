@@ -53,7 +53,7 @@ class ExactRetriever(SettingsTransformer):
         from pyterrier_jacolbert.index.search import search_exact
 
         documents, docnos = self.index.token_vectors(), self.index.docnos()
-        found = list(search_exact(documents, vectors, self.num_results, docnos.ranks))
+        found = list(search_exact(documents, vectors, self.num_results, docnos.ranks, documents.deleted))
         docids = np.concatenate([found[code][0] for code in codes])
         scores = np.concatenate([found[code][1] for code in codes])
         rows = np.repeat(np.arange(len(inp)), [len(found[code][0]) for code in codes])

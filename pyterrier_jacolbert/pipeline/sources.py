@@ -12,7 +12,7 @@ from pyterrier_jacolbert.frames import QID, QUERY, QUERY_EMBS, check_column, che
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.index.docnos import Docnos
-    from pyterrier_jacolbert.index.search import TokenVectors
+    from pyterrier_jacolbert.index.stored import Stored
 
 
 class EncodesQueries(Protocol):
@@ -36,8 +36,8 @@ class Model(EncodesQueries, Protocol):
 class Index(EncodesQueries, Protocol):
     """What the transformers ask of a :class:`~pyterrier_jacolbert.artifact.JaColBERTIndex`."""
 
-    def token_vectors(self) -> TokenVectors:
-        """The stored vectors."""
+    def token_vectors(self) -> Stored:
+        """The stored vectors, and which documents are deleted."""
         ...
 
     def docnos(self) -> Docnos:

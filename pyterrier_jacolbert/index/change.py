@@ -1,0 +1,135 @@
+"""Changes to a finished index: append, delete, compact, merge. Each is there at once, or not at all.
+
+Files of rows only grow, behind what the manifest names; small tables are written anew under a new name; and then one
+manifest takes the place of the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyterrier_jacolbert.index.build import Arrays, Shard
+from pyterrier_jacolbert.index.docnos import write_tables
+from pyterrier_jacolbert.index.files import map_array, write_array
+from pyterrier_jacolbert.index.manifest import next_folder, publish
+from pyterrier_jacolbert.index.stored import Stored
+
+#: Arrays that only grow, besides the codec's columns.
+_GROWING = ("docno_bytes", "docno_starts", "starts", "text_bytes", "text_starts")
+_TABLES = ("docno_hashes", "docno_by_hash", "docno_ranks")
+#: Documents that are copied at a time.
+_COPIED_AT_ONCE = 8192
+
+
+class Appender:
+    """Adds shards to an index; readers see none of them until :meth:`finish`.
+
+    Args:
+        directory: the index's folder.
+        meta: its manifest.
+    """
+
+    def __init__(self, directory: Path, meta: Mapping[str, Any]) -> None:
+        self._directory = directory
+        self._meta = dict(meta)
+        stored = Stored(directory, meta)
+        self._codec = stored.codec
+        growing = {*_GROWING, *self._codec.columns}
+        entries = {name: entry for name, entry in meta["files"].items() if name in growing}
+        self._folder = meta["files"]["starts"]["file"].split("/")[0]
+        self._arrays = Arrays(directory, self._folder, entries)
+
+    def add(self, shard: Shard) -> None:
+        """Adds documents.
+
+        Raises:
+            ValueError: vectors of another dimension than the index's, or not finite.
+        """
+        shard.check(self._meta["dim"])
+        firsts = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
+        self._arrays.append(shard.columns(self._codec, firsts))
+        self._arrays.flush()
+
+    def finish(self) -> None:
+        """Makes the index the longer one."""
+        files = {**self._meta["files"], **self._arrays.flush()}
+        names, starts = self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
+        self._arrays.close()
+        tables = write_tables(self._directory, f"{self._folder}/{_generation(self._meta) + 1}.", names, starts)
+        tokens = int(map_array(self._directory, files["starts"])[-1])
+        facts = {"documents": len(starts) - 1, "tokens": tokens, "files": {**files, **tables}}
+        publish(self._directory, {**self._meta, **facts})
+
+    def close(self) -> None:
+        """Closes the files; what was added and not finished is cut off by the next writer."""
+        self._arrays.close()
+
+
+def delete(directory: Path, meta: Mapping[str, Any], docnos: Sequence[str], owner: str) -> None:
+    """Marks documents as deleted.
+
+    Args:
+        directory: the index's folder.
+        meta: its manifest.
+        docnos: of the index.
+        owner: the index, for messages.
+
+    Raises:
+        ValueError: a docno that the index does not have.
+    """
+    stored = Stored(directory, meta)
+    gone = np.union1d(stored.deleted, stored.docnos.known_docids(docnos, owner)).astype(np.uint32)
+    if len(gone) == len(stored.deleted):
+        return
+    folder = meta["files"]["starts"]["file"].split("/")[0]
+    entry = write_array(directory, f"{folder}/{_generation(meta) + 1}.deleted.u4", gone)
+    publish(directory, {**meta, "files": {**meta["files"], "deleted": entry}})
+
+
+def compact(directory: Path, meta: Mapping[str, Any]) -> None:
+    """Copies what is not deleted into a new folder, and makes that the index."""
+    stored = Stored(directory, meta)
+    if not len(stored.deleted):
+        return
+    folder = next_folder(dict(meta))
+    kept = np.setdiff1d(np.arange(len(stored)), stored.deleted)
+    arrays = Arrays(directory, folder, {})
+    for first in range(0, max(1, len(kept)), _COPIED_AT_ONCE):
+        copy(stored, kept[first : first + _COPIED_AT_ONCE], arrays)
+    files = dict(arrays.flush())
+    arrays.close()
+    for name in meta["parameters"]:
+        files[name] = write_array(directory, f"{folder}/{name}", map_array(directory, meta["files"][name]))
+    names, starts = map_array(directory, files["docno_bytes"]), map_array(directory, files["docno_starts"])
+    files |= write_tables(directory, f"{folder}/", names, starts)
+    tokens = int(map_array(directory, files["starts"])[-1])
+    publish(directory, {**meta, "documents": len(kept), "tokens": tokens, "files": files})
+
+
+def copy(stored: Stored, docids: np.ndarray, arrays: Arrays) -> None:
+    """Appends documents of an open index, as they are coded, to arrays."""
+    columns = {name: _take(stored.columns[name], stored.starts, docids)[0] for name in stored.columns}
+    ends = {"starts": np.cumsum(stored.starts[docids + 1] - stored.starts[docids])}
+    columns["docno_bytes"], ends["docno_starts"] = _take(*stored.docnos.arrays, docids)
+    if stored.texts is not None:
+        columns["text_bytes"], ends["text_starts"] = _take(*stored.texts, docids)
+    arrays.append({**columns, **{name: arrays.last(name) + values for name, values in ends.items()}})
+    arrays.flush()
+
+
+def _take(rows: np.ndarray, starts: np.ndarray, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of some documents, and where each now ends."""
+    firsts, lengths = starts[docids], starts[docids + 1] - starts[docids]
+    ends = np.cumsum(lengths)
+    return rows[np.repeat(firsts - (ends - lengths), lengths) + np.arange(lengths.sum())], ends
+
+
+def _generation(meta: Mapping[str, Any]) -> int:
+    """The highest number before a file's name: tables are written anew as ``1.NAME``, ``2.NAME`` and so on."""
+    found = [re.match(r"[^/]*/(\d+)\.", entry["file"]) for entry in meta["files"].values()]
+    return max([int(match[1]) for match in found if match], default=0)

@@ -1,0 +1,58 @@
+"""An index that is open: its vectors by docid, decoded when they are asked for, and its docnos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyterrier_jacolbert.index.codec import codec_of
+from pyterrier_jacolbert.index.docnos import Docnos
+from pyterrier_jacolbert.index.files import map_array
+from pyterrier_jacolbert.index.search import TokenVectors
+
+
+class Stored:
+    """The mapped files of an index, as its manifest was when it was opened.
+
+    Args:
+        directory: the index's folder.
+        meta: its manifest.
+    """
+
+    def __init__(self, directory: Path, meta: Mapping[str, Any]) -> None:
+        self.meta = meta
+        maps = {name: map_array(directory, entry) for name, entry in meta["files"].items()}
+        parameters = {name: maps[name] for name in meta["parameters"]}
+        self.codec = codec_of(meta["compression"], meta["dim"], parameters)
+        self.columns = {name: maps[name] for name in self.codec.columns}
+        #: int64 ``(n_docs + 1,)``: document ``i`` has rows ``starts[i]`` to ``starts[i + 1]``.
+        self.starts = maps["starts"]
+        #: uint32, ascending: the docids that are deleted.
+        self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
+        self.docnos = Docnos(directory, meta["files"], self._is_deleted)
+        self.texts = (maps["text_bytes"], maps["text_starts"]) if "text_bytes" in maps else None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """The vectors of documents ``first`` to ``end`` in float32: ``(n_tokens, dim)``."""
+        return self._decode(slice(self.starts[first], self.starts[end]))
+
+    def take(self, docids: np.ndarray) -> TokenVectors:
+        """The vectors of some documents."""
+        firsts, ends = self.starts[docids], self.starts[np.asarray(docids) + 1]
+        lengths = ends - firsts
+        starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        return TokenVectors(self._decode(np.repeat(firsts - starts[:-1], lengths) + np.arange(starts[-1])), starts)
+
+    def _decode(self, rows: Any) -> np.ndarray:  # noqa: ANN401
+        return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
+
+    def _is_deleted(self, docid: int) -> bool:
+        place = int(np.searchsorted(self.deleted, docid))
+        return place < len(self.deleted) and int(self.deleted[place]) == docid

@@ -189,6 +189,47 @@ class JaColBERTIndex(DirectoryArtifact):
         self._open = None
         return self
 
+    @classmethod
+    def merge(cls, paths: Sequence[str | Path], out: str | Path) -> JaColBERTIndex:
+        """Makes one index of several, in their order, without their deleted documents.
+
+        Vectors are copied as they are coded. Residual codes of indexes that were trained apart have different
+        centroids: those are decoded, and coded anew around centroids of all.
+
+        Args:
+            paths: of indexes of one compression, one dimension and one checkpoint.
+            out: where the new index goes; must not exist.
+
+        Raises:
+            FileExistsError: ``out`` exists.
+            ValueError: the indexes do not fit together, or a docno is in two of them.
+        """
+        from pyterrier_jacolbert.index.change import merge
+
+        indexes = [cls(path) for path in paths]
+        metas = [index.meta() for index in indexes]
+        for index, meta in zip(indexes, metas, strict=True):
+            for name in ("compression", "dim", "model", "settings"):
+                if meta[name] != metas[0][name]:
+                    raise ValueError(
+                        f"{index!r} has {name}={meta[name]!r} and {indexes[0]!r} has {metas[0][name]!r}; merge indexes "
+                        "that were built alike."
+                    )
+        parts = [index.token_vectors() for index in indexes]
+        _check_distinct(indexes)
+        merged = cls(out)
+        first = parts[0].parameters
+        if all(np.array_equal(part.parameters[name], first[name]) for part in parts[1:] for name in first):
+            with writing(merged.path):
+                check_mode("create", merged.path, None, interrupted_build(merged.path, None))
+                meta = {**metas[0], **merge(parts, merged.path, next_folder(None))}
+                meta["files"].pop("deleted", None)
+                publish(merged.path, meta)
+            return merged
+        documents = (document for index in indexes for document in _decoded(index))
+        settings = {**metas[0]["settings"], "compression": metas[0]["compression"]}
+        return JaColBERTIndexer(out, indexes[0]._recorded(), **settings).index(documents)
+
     def stats(self) -> dict[str, Any]:
         """Documents, deleted documents, tokens, dim, compression, bytes per token by file and in all, and settings."""
         meta = self.meta()
@@ -375,7 +416,9 @@ class JaColBERTIndexer(pt.Indexer):
         except BaseException as error:
             builder.close()
             if builder.documents:
-                error.add_note(f"{builder.documents} documents are done in {index.path}; mode='resume' goes on from there.")
+                error.add_note(
+                    f"{builder.documents} documents are done in {index.path}; mode='resume' goes on from there."
+                )
             else:
                 shutil.rmtree(index.path / folder, ignore_errors=True)
                 remove_if_empty(index.path)

@@ -96,19 +96,39 @@ def compact(directory: Path, meta: Mapping[str, Any]) -> None:
     stored = Stored(directory, meta)
     if not len(stored.deleted):
         return
-    folder = next_folder(dict(meta))
-    kept = np.setdiff1d(np.arange(len(stored)), stored.deleted)
+    publish(directory, {**meta, **merge([stored], directory, next_folder(dict(meta)))})
+
+
+def merge(parts: Sequence[Stored], directory: Path, folder: str) -> dict[str, Any]:
+    """Copies indexes end to end into a new folder; their deleted documents are left out.
+
+    Args:
+        parts: of one compression and dimension, and with the same codec parameters.
+        directory: the new index's folder.
+        folder: the folder within it to fill.
+
+    Returns:
+        What the manifest says of the new index.
+
+    Raises:
+        ValueError: a docno that two of them have.
+    """
     arrays = Arrays(directory, folder, {})
-    for first in range(0, max(1, len(kept)), _COPIED_AT_ONCE):
-        copy(stored, kept[first : first + _COPIED_AT_ONCE], arrays)
+    for part in parts:
+        kept = np.setdiff1d(np.arange(len(part)), part.deleted)
+        for first in range(0, len(kept), _COPIED_AT_ONCE):
+            copy(part, kept[first : first + _COPIED_AT_ONCE], arrays)
     files = dict(arrays.flush())
     arrays.close()
-    for name in meta["parameters"]:
-        files[name] = write_array(directory, f"{folder}/{name}", map_array(directory, meta["files"][name]))
+    for name in parts[0].parameters:
+        files[name] = write_array(directory, f"{folder}/{name}", parts[0].parameters[name])
     names, starts = map_array(directory, files["docno_bytes"]), map_array(directory, files["docno_starts"])
     files |= write_tables(directory, f"{folder}/", names, starts)
-    tokens = int(map_array(directory, files["starts"])[-1])
-    publish(directory, {**meta, "documents": len(kept), "tokens": tokens, "files": files})
+    return {
+        "documents": len(starts) - 1,
+        "tokens": int(map_array(directory, files["starts"])[-1]),
+        "files": files,
+    }
 
 
 def copy(stored: Stored, docids: np.ndarray, arrays: Arrays) -> None:

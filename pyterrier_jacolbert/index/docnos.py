@@ -43,6 +43,7 @@ def write_tables(directory: Path, prefix: str, names: np.ndarray, starts: np.nda
         "docno_ranks": write_array(directory, f"{prefix}docno_ranks.u4", ranks),
     }
 
+
 def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, Any]:
     """Writes docnos and their tables at once; the position of each is its docid. Returns the files' entries by name."""
     encoded = [docno.encode("utf-8") for docno in docnos]

@@ -25,8 +25,9 @@ class Stored:
     def __init__(self, directory: Path, meta: Mapping[str, Any]) -> None:
         self.meta = meta
         maps = {name: map_array(directory, entry) for name, entry in meta["files"].items()}
-        parameters = {name: maps[name] for name in meta["parameters"]}
-        self.codec = codec_of(meta["compression"], meta["dim"], parameters)
+        #: What a residual codec was trained to, by name.
+        self.parameters = {name: maps[name] for name in meta["parameters"]}
+        self.codec = codec_of(meta["compression"], meta["dim"], self.parameters)
         self.columns = {name: maps[name] for name in self.codec.columns}
         #: int64 ``(n_docs + 1,)``: document ``i`` has rows ``starts[i]`` to ``starts[i + 1]``.
         self.starts = maps["starts"]

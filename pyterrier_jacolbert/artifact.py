@@ -155,7 +155,7 @@ class JaColBERTIndex(DirectoryArtifact):
             RuntimeError: another process is writing to the index.
         """
         meta = self.meta()
-        fields = {name: meta["fields"][name] for name in ("text_field", "title_field")}
+        fields = {name: meta["settings"][name] for name in ("text_field", "title_field")}
         JaColBERTIndexer(self.path, self.model, mode="append", verbose=verbose, **fields).index(docs)
         self._open = None
         return self
@@ -226,9 +226,9 @@ class JaColBERTIndex(DirectoryArtifact):
                 meta["files"].pop("deleted", None)
                 publish(merged.path, meta)
             return merged
-        documents = (document for index in indexes for document in _decoded(index))
+        documents = itertools.chain.from_iterable(map(_decoded, indexes))
         settings = {**metas[0]["settings"], "compression": metas[0]["compression"]}
-        return JaColBERTIndexer(out, indexes[0]._recorded(), **settings).index(documents)
+        return JaColBERTIndexer(out, **settings)._index(documents, recorded=metas[0]["model"])
 
     def stats(self) -> dict[str, Any]:
         """Documents, deleted documents, tokens, dim, compression, bytes per token by file and in all, and settings."""
@@ -367,6 +367,11 @@ class JaColBERTIndexer(pt.Indexer):
                 its position; or no documents at all.
             RuntimeError: another process is writing to the index.
         """
+        return self._index(docs)
+
+    def _index(
+        self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, recorded: dict[str, Any] | None = None
+    ) -> JaColBERTIndex:
         index = JaColBERTIndex(self.path, self.model)
         documents = read_documents(
             docs, text_field=self.text_field, title_field=self.title_field, vectors_field=DOC_EMBS
@@ -382,7 +387,7 @@ class JaColBERTIndexer(pt.Indexer):
                 if begun and self.mode != "resume":
                     shutil.rmtree(index.path / begun)
                     begun = None
-                self._build(index, begun or next_folder(meta), documents)
+                self._build(index, begun or next_folder(meta), documents, recorded)
         return index
 
     def index_inputs(self) -> list[list[str]]:
@@ -390,7 +395,9 @@ class JaColBERTIndexer(pt.Indexer):
         fields = [field for field in (self.title_field, self.text_field) if field]
         return [[DOCNO, *fields], [DOCNO, DOC_EMBS]]
 
-    def _build(self, index: JaColBERTIndex, folder: str, documents: Iterator[Document]) -> None:
+    def _build(
+        self, index: JaColBERTIndex, folder: str, documents: Iterator[Document], recorded: dict[str, Any] | None
+    ) -> None:
         from pyterrier_jacolbert.index.build import Builder, Settings
 
         settings = Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
@@ -424,7 +431,8 @@ class JaColBERTIndexer(pt.Indexer):
                 remove_if_empty(index.path)
             raise
         # A model that never encoded says nothing of vectors that the documents brought along.
-        recorded = self.model.settings() if self.model.loaded else None
+        if self.model.loaded:
+            recorded = self.model.settings()
         publish(index.path, index.new_meta(model=recorded, settings=self._settings(), **facts))
 
     def _append(self, index: JaColBERTIndex, meta: dict[str, Any], documents: Iterator[Document]) -> None:
@@ -488,6 +496,26 @@ def as_model(model: JaColBERT | str | MultiVectorEncoder) -> JaColBERT:
 def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:
     while block := list(itertools.islice(documents, _BLOCK_DOCUMENTS)):
         yield block
+
+
+def _check_distinct(indexes: Sequence[JaColBERTIndex]) -> None:
+    """Refuses a docno that two indexes have."""
+    for number, index in enumerate(indexes):
+        stored = index.token_vectors()
+        for block in np.array_split(np.arange(len(stored)), max(1, len(stored) // _BLOCK_DOCUMENTS)):
+            docnos = [stored.docnos[docid] for docid in np.setdiff1d(block, stored.deleted)]
+            for other in indexes[:number]:
+                there = other.docnos().docids(docnos)
+                if (there >= 0).any():
+                    twice = docnos[int(np.argmax(there >= 0))]
+                    raise ValueError(f"{other!r} and {index!r} both have a document {twice!r}; delete it in one of them.")
+
+
+def _decoded(index: JaColBERTIndex) -> Iterator[dict[str, Any]]:
+    """The documents of an index as an indexer takes them, with their vectors."""
+    stored = index.token_vectors()
+    for docid in np.setdiff1d(np.arange(len(stored)), stored.deleted).tolist():
+        yield {DOCNO: stored.docnos[docid], DOC_EMBS: stored.rows(docid, docid + 1)}
 
 
 def _digest(document: Document) -> int:

@@ -12,6 +12,7 @@ made again. Prints a Markdown table, and writes it and the figures to ``--runs``
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import json
 import sys
@@ -55,19 +56,19 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=64)
     parser.add_argument("--questions", type=int, default=1000)
     arguments = parser.parse_args()
-    mined = sorted(arguments.mini.glob("examples-4.jsonl"))
-    if not mined:
+    mined = arguments.mini / "examples-4.jsonl"
+    if not mined.is_file():
         sys.exit(f"There are no examples in {arguments.mini}; make them with examples/train_mini.py --until examples.")
     arguments.runs.mkdir(parents=True, exist_ok=True)
     collection = jaquad.load(arguments.shared / "data" / "jaquad" / "train")
-    lines = list(examples.read(mined[0]))
+    lines = list(examples.read(mined))
     table = HeldOut(collection, arguments.runs, arguments.questions)
     documents = {doc["docno"]: f"{doc['title']} {doc['text']}" for doc in collection.docs}
     queries = dict(collection.train.topics[["qid", "query"]].itertuples(index=False))
     stage = Stage(
         name="recipe",
         start="the lowest layers of me5-small-ja",
-        examples=mined[0].name,
+        examples=mined.name,
         n_ways=len(lines[0].docnos),
         batch_size=16,
         steps=arguments.steps,
@@ -78,19 +79,18 @@ def main() -> None:
         dropout=0.0,
         save_every=arguments.steps // 3,
     )
+    start = new_student(
+        me5_encoder(arguments.shared / "models" / "me5-small-ja"),
+        layers=arguments.layers,
+        dim=arguments.dim,
+        texts=list(documents.values())[:: len(documents) // 500],
+    )
+    table.measure("before training", 0, start)
     for seed in range(arguments.seeds):
         for name, changes in LOSSES.items():
             output = arguments.runs / f"{name.replace(' ', '')}-{seed}"
-            start = new_student(
-                me5_encoder(arguments.shared / "models" / "me5-small-ja"),
-                layers=arguments.layers,
-                dim=arguments.dim,
-                texts=list(documents.values())[:: len(documents) // 500],
-            )
-            if seed == 0 and name == REFERENCE:
-                table.measure("before training", seed, start)
             chosen = dataclasses.replace(stage, seed=seed, **changes)
-            final = distill(lines, queries, documents, chosen, output, model=start, mini_batch_size=16)
+            final = distill(lines, queries, documents, chosen, output, model=copy.deepcopy(start), mini_batch_size=16)
             if name == REFERENCE:
                 table.measure(
                     name, seed, str(final), {"fixed 32 at inference": 32, "no augmentation at inference": None}

@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
     parser.add_argument("--runs", type=Path, default=Path("runs/mini"))
     parser.add_argument("--recipe", type=Path, default=Path(__file__).parent / "recipes" / "mini.yaml")
-    parser.add_argument("--until", choices=["teacher", "examples", "stages"], help="stop after this step")
+    parser.add_argument("--until", choices=["teacher", "examples"], help="stop after this step")
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     collection = jaquad.load(arguments.shared / "data" / "jaquad" / "train")

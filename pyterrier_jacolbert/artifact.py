@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
+from pyterrier_jacolbert.batches import batched
 from pyterrier_jacolbert.directory_artifact import DirectoryArtifact
 from pyterrier_jacolbert.documents import Document, read_documents
 from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO
@@ -223,7 +223,7 @@ class JaColBERTIndexer(pt.Indexer):
         )
         with atomic_directory(index.path, mode=self.mode) as directory, IndexWriter(directory) as writer:
             with tqdm(desc="indexing", unit=" documents", disable=not self.verbose) as bar:
-                for block in _blocks(documents):
+                for block in batched(documents, _BLOCK_DOCUMENTS):
                     writer.add([document.docno for document in block], self._vectors(block, bar))
             # A model that never encoded says nothing of vectors that the documents brought along.
             recorded = self.model.settings() if self.model.loaded else None
@@ -253,8 +253,3 @@ class JaColBERTIndexer(pt.Indexer):
 def as_model(model: JaColBERT | str | MultiVectorEncoder) -> JaColBERT:
     """A :class:`JaColBERT` of whatever names or is one."""
     return model if isinstance(model, JaColBERT) else JaColBERT(model)
-
-
-def _blocks(documents: Iterator[Document]) -> Iterator[list[Document]]:
-    while block := list(itertools.islice(documents, _BLOCK_DOCUMENTS)):
-        yield block

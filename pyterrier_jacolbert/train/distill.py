@@ -111,11 +111,25 @@ def distill(
     arguments = _arguments(stage, output, device, stage.batch_size // (processes * accumulate), accumulate)
     arguments.full_determinism = deterministic
     texts = output / "texts"
+    progress = _Progress(output, stage, evaluate, verbose)
+    checkpoints = _checkpoints(output)
+    # The trainer would take one more step after the last.
+    complete = bool(checkpoints) and _is_last(checkpoints[-1], stage)
+
+    def finish(model: MultiVectorEncoder) -> None:
+        _save_whole(model, stage, final)
+        _remove(texts)
+        progress.plot()
+
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
-            joined.write(examples, queries, documents, stage, texts)
+            if complete:
+                finish(load_checkpoint(str(checkpoints[-1]), None, device))
+            else:
+                joined.write(examples, queries, documents, stage, texts)
+    if complete:
+        return final
     student = _student(model if model is not None else stage.start, stage, device)
-    progress = _Progress(output, stage, evaluate, verbose)
     trainer = _Trainer(
         model=student,
         args=arguments,
@@ -125,15 +139,6 @@ def distill(
     )
     trainer.remove_callback(PrinterCallback)
     progress.trainer = trainer
-    checkpoints = _checkpoints(output)
-    if checkpoints and _is_last(checkpoints[-1], stage):
-        # The trainer would take one more step.
-        if trainer.is_world_process_zero():
-            _save_whole(load_checkpoint(str(checkpoints[-1]), None, device), stage, final)
-            _remove(texts)
-            progress.plot()
-        trainer.accelerator.wait_for_everyone()
-        return final
     progress.start(resumed=bool(checkpoints))
     with _saves_on_interrupt(progress):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -141,9 +146,7 @@ def distill(
         raise KeyboardInterrupt(f"Stopped at step {trainer.state.global_step}, which is saved; run it again to go on.")
     if trainer.is_world_process_zero():
         with trainer.averaged_weights():
-            _save_whole(student, stage, final)
-        _remove(texts)
-        progress.plot()
+            finish(student)
     trainer.accelerator.wait_for_everyone()
     return final
 

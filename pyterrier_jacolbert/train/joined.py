@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pyterrier_jacolbert.train.examples import Example, batched, validate
+from pyterrier_jacolbert.batches import batched
+from pyterrier_jacolbert.train.examples import Example, validate
 from pyterrier_jacolbert.train.recipe import Stage
 
 if TYPE_CHECKING:

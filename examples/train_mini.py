@@ -4,7 +4,9 @@
 
 Needs the extra ``train``, me5-small-ja and JaQuAD's training files under ``--shared``. Each step leaves its result in
 ``--runs`` and is not done again: passages, an index of the teacher's vectors, BM25, mined and scored examples, the
-student, the stages of the recipe, their average. Nothing here has seen JSQuAD; choices are made on held-out articles.
+stages of the recipe, their average. The student is the lower half of me5-small-ja. It first learns to make the token
+vectors of the whole (projected to fewer numbers), then to rank: relevance alone, from the cut encoder, ends lower.
+Nothing here has seen JSQuAD; choices are made on held-out articles.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from pyterrier_jacolbert.train.distill import distill
 from pyterrier_jacolbert.train.merge import select
 from pyterrier_jacolbert.train.recipe import Recipe, Stage
 from pyterrier_jacolbert.train.run import merge_recipe
-from pyterrier_jacolbert.train.student import new_student
+from pyterrier_jacolbert.train.student import keep_layers, new_student
 
 sys.path.insert(0, str(Path(__file__).parent))
 import jaquad
@@ -37,10 +39,10 @@ from teachers import MeanVectors
 #: The lowest layers and the numbers of a token vector that the student keeps; 45 MB hold 22M float16 weights.
 LAYERS = 6
 DIM = 96
-#: Questions that are mined for each stage, drawn with a fixed seed.
-QUESTIONS = {"first": 30_000, "hard": 10_000}
-#: Negatives are drawn from so many best candidates of each stage's teacher.
-CANDIDATES = {"first": 40, "hard": 12}
+#: Questions that are mined for a file of examples, drawn with a fixed seed.
+QUESTIONS = {"examples-4.jsonl": 30_000, "examples-8.jsonl": 10_000}
+#: Negatives are drawn from so many best candidates of the teacher.
+CANDIDATES = {"examples-4.jsonl": 40, "examples-8.jsonl": 12}
 #: The most tokens of a document when it is used; in training they are cut shorter, for speed.
 DOCUMENT_LENGTH = 300
 
@@ -62,13 +64,11 @@ def main() -> None:
     queries = dict(collection.train.topics[["qid", "query"]].itertuples(index=False))
     documents = {doc["docno"]: f"{doc['title']} {doc['text']}" for doc in collection.docs}
     held_out = HeldOut(collection)
-    start = new_student(
+    whole = new_student(
         me5_encoder(arguments.shared / "models" / "me5-small-ja"),
-        layers=LAYERS,
         dim=DIM,
         texts=[documents[doc["docno"]] for doc in collection.docs[:: len(collection.docs) // 500]],
-        query_length=recipe.stages[0].query_length,
-        document_length=recipe.stages[0].document_length,
+        augment_queries=False,
     )
     results: dict[str, Path] = {}
     for stage in recipe.stages:
@@ -83,7 +83,8 @@ def main() -> None:
             documents,
             stage,
             arguments.runs / stage.name,
-            model=results.get(stage.start, start),
+            model=results.get(stage.start) or keep_layers(whole, LAYERS),
+            teacher=whole,
             evaluate=held_out,
             mini_batch_size=16,
         )
@@ -97,7 +98,7 @@ def main() -> None:
 def export(checkpoint: Path, out: Path) -> Path:
     """Writes the checkpoint as it ships: float16 weights, which load as float32, and documents of up to 300 tokens."""
     encoder = MultiVectorEncoder(str(checkpoint), device="cpu").half()
-    encoder[0].document_length = DOCUMENT_LENGTH
+    encoder[0].document_length, encoder[0].query_length = DOCUMENT_LENGTH, None
     shutil.rmtree(out, ignore_errors=True)
     encoder.save_pretrained(str(out))
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
@@ -133,7 +134,7 @@ class Teacher:
     def mine(self, path: Path, stage: Stage, student: Path | None) -> None:
         """Mines and scores a stage's examples, with what the stage before made among the teachers."""
         train = self.collection.train
-        topics = train.topics.sample(min(QUESTIONS[stage.name], len(train.topics)), random_state=stage.seed)
+        topics = train.topics.sample(min(QUESTIONS[path.name], len(train.topics)), random_state=stage.seed)
         scorers = [self.bm25.scorer(), self.dense.scorer(), self.index.scorer()]
         if student is not None:
             folder = path.with_suffix(".jacolbert")
@@ -144,7 +145,7 @@ class Teacher:
             scorers.append(index.scorer())
         teacher = examples.ensemble(*scorers, normalize="zscore")
         found = (self.bm25.retriever() % 40) | (self.dense.retriever() % 40)
-        candidates = found >> teacher % CANDIDATES[stage.name]
+        candidates = found >> teacher % CANDIDATES[path.name]
         mined = examples.mine(candidates, topics, train.qrels, n_ways=stage.n_ways)
         examples.save(examples.score(mined, teacher, topics), path)
 

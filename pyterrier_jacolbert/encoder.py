@@ -13,7 +13,7 @@ import torch
 from sentence_transformers.base.modules import Transformer
 
 from pyterrier_jacolbert.packed_linear import pack_linears
-from pyterrier_jacolbert.query_length import QueryLength, most_tokens, target_length
+from pyterrier_jacolbert.query_length import QueryLength, most_tokens, resolve_query_length, target_length
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -38,6 +38,7 @@ class TokenEncoder:
         dtype: ``"auto"`` (bfloat16 where the device multiplies it natively, else float32), ``"float32"`` or
             ``"bfloat16"``.
         query_length: the rule for [MASK] augmentation; see :func:`~pyterrier_jacolbert.query_length.target_length`.
+            ``"auto"`` augments where the checkpoint was trained so.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's.
         batch_tokens: the most padded tokens in a batch; None chooses by device.
 
@@ -50,14 +51,13 @@ class TokenEncoder:
         model: MultiVectorEncoder,
         *,
         dtype: str = "auto",
-        query_length: QueryLength = "dynamic",
+        query_length: QueryLength = "auto",
         max_document_length: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.device = torch.device(model.device)
         self.dtype = _resolve_dtype(dtype, self.device)
-        self.query_length = query_length
         self.batch_tokens = batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "other"]
         self.tokenizer = model.tokenizer
         backbone = model[0]
@@ -65,6 +65,7 @@ class TokenEncoder:
         document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
         self.max_document_length = min(document_length, self._positions)
         expansion = getattr(backbone, "query_expansion", None) or {}
+        self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
         self._attend = bool(expansion.get("attend", False))
         self._mask_id = self._expansion_id(expansion.get("token"))
         if query_length is not None and not expansion:

@@ -32,7 +32,8 @@ class JaColBERT:
             elsewhere; ``"float32"`` for bit-true work; ``"bfloat16"``. Queries are always encoded in float32.
         query_length: the rule for [MASK] augmentation: ``"dynamic"`` (the paper's), ``"evaluator"`` (the author's
             evaluation code), a fixed number of positions, or None for none; see
-            :func:`pyterrier_jacolbert.query_length.target_length`.
+            :func:`pyterrier_jacolbert.query_length.target_length`. ``"auto"`` is ``"dynamic"`` for a checkpoint that
+            was trained with augmentation, and None for another.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's
             (300 for JaColBERTv2.5).
         batch_tokens: the most padded tokens in a batch; None chooses by device.
@@ -57,7 +58,7 @@ class JaColBERT:
         revision: str | None = None,
         device: str | None = None,
         dtype: str = "auto",
-        query_length: QueryLength = "dynamic",
+        query_length: QueryLength = "auto",
         max_document_length: int | None = None,
         batch_tokens: int | None = None,
         verbose: bool = False,

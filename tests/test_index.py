@@ -36,7 +36,7 @@ def test_artifact(behaviour, index, topics, tmp_path):
 def test_the_index_records_what_a_query_encoder_needs(index, model, checkpoint):
     opened = pj.JaColBERTIndex(index.path)
     assert opened.model.model == str(checkpoint)
-    assert (opened.model.query_length, opened.model.max_document_length) == ("dynamic", None)
+    assert (opened.model.query_length, opened.model.max_document_length) == ("auto", None)
     meta = json.loads((index.path / "pt_meta.json").read_text(encoding="utf-8"))
     assert (meta["documents"], meta["dim"], meta["codec"]) == (8, 128, "float16")
     assert meta["model"]["fingerprint"] == model.fingerprint

@@ -52,7 +52,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     used_queries, used_documents = _Asked(queries), _Asked(documents)
 
-    scored = stage.loss != "hard_labels"
+    scored = stage.loss in ("kl", "margin_mse")
     numbers = itertools.count()
     taken = 0
 

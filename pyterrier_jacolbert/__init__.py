@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from pyterrier_jacolbert import datasets
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifact import JaColBERTIndex, JaColBERTIndexer
+    from pyterrier_jacolbert.artifact import JaColBERTIndex
     from pyterrier_jacolbert.bm25 import JapaneseBM25
+    from pyterrier_jacolbert.indexer import JaColBERTIndexer
     from pyterrier_jacolbert.japanese import JapaneseTokens
     from pyterrier_jacolbert.model import JaColBERT
 
@@ -22,7 +23,7 @@ __all__ = ["JaColBERT", "JaColBERTIndex", "JaColBERTIndexer", "JapaneseBM25", "J
 _HOMES = {
     "JaColBERT": "model",
     "JaColBERTIndex": "artifact",
-    "JaColBERTIndexer": "artifact",
+    "JaColBERTIndexer": "indexer",
     "JapaneseBM25": "bm25",
     "JapaneseTokens": "japanese",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from array import array
 from collections.abc import Iterable, Mapping
@@ -27,8 +26,9 @@ from pyterrier_jacolbert.frames import (
     ranked,
     results,
 )
+from pyterrier_jacolbert.index.files import map_array, replace_json, seal_file
 from pyterrier_jacolbert.index.limits import check_num_results
-from pyterrier_jacolbert.index.store import atomic_directory, write_meta
+from pyterrier_jacolbert.index.store import META_FILE, atomic_directory
 from pyterrier_jacolbert.morphology import tokenize, tokenizer_facts
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
@@ -152,10 +152,10 @@ class JapaneseBM25(DirectoryArtifact):
             with np.errstate(invalid="ignore"):
                 model.index((token_ids, vocabulary), create_empty_token=False, show_progress=self.verbose)
             model.save(directory, show_progress=False)
-            files = {file.name: _entry(file) for file in sorted(directory.iterdir())}
+            files = {file.name: seal_file(directory, file.name) for file in sorted(directory.iterdir())}
             files |= write_docnos(directory, docnos)
             facts = {"documents": len(docnos), **settings, "tokenizer": tokenizer_facts(), "files": files}
-            write_meta(directory, self.new_meta(**facts))
+            replace_json(directory / META_FILE, self.new_meta(**facts))
         self._open = None
         return self
 
@@ -231,12 +231,7 @@ class JapaneseBM25(DirectoryArtifact):
             meta = self.meta()
             self._warn_of_differences(meta)
             for entry in meta["files"].values():
-                path = self.path / entry["file"]
-                if "bytes" in entry and (not path.is_file() or path.stat().st_size != entry["bytes"]):
-                    raise ValueError(
-                        f"{path} is missing or does not have {entry['bytes']} bytes, so the index is damaged; "
-                        "build it again, or fetch it again."
-                    )
+                map_array(self.path, entry)  # bm25s would stop with an error of its own
             self._open = bm25s.BM25.load(self.path, mmap=True), Docnos(self.path, meta["files"])
         return self._open
 
@@ -344,9 +339,3 @@ class JapaneseBM25Scorer(SettingsTransformer):
         for query, rows in zip(queries, groups, strict=True):
             scores[rows] = self.index.scores(tokenize(query))[docids[rows]]
         return ranked(inp, scores)
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}

@@ -10,7 +10,9 @@ from typing import Any, ClassVar
 
 import pyterrier as pt
 
-from pyterrier_jacolbert.index.store import META_FILE, damaged_files, read_meta
+from pyterrier_jacolbert import __version__
+from pyterrier_jacolbert.index.files import damage
+from pyterrier_jacolbert.index.store import META_FILE, read_meta
 
 PACKAGE = "pyterrier-jacolbert"
 
@@ -57,12 +59,17 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         kind, own = f"{meta.get('type')}.{meta.get('format')}", f"{self.ARTIFACT_TYPE}.{self.ARTIFACT_FORMAT}"
         if kind != own:
             raise ValueError(f"{self.path} holds a {kind} artifact, not a {own}; open it with pt.Artifact.load.")
-        if meta.get("format_version") != self.FORMAT_VERSION:
+        if meta["format_version"] != self.FORMAT_VERSION:
             raise ValueError(
-                f"{self.path} has format version {meta.get('format_version')}, and this release of {PACKAGE} reads "
-                f"version {self.FORMAT_VERSION}; install the release that wrote it, or build it again."
+                f"{self.path} has format version {meta['format_version']}, of {PACKAGE} {meta['package_version']}, and "
+                f"{PACKAGE} {__version__} reads version {self.FORMAT_VERSION}; install the former, or build it again."
             )
         return meta
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``pt_meta.json`` says; see :meth:`meta`."""
+        return self.meta()
 
     def new_meta(self, **facts: object) -> dict[str, Any]:
         """The head of a ``pt_meta.json`` of this class, followed by ``facts``."""
@@ -71,18 +78,19 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
             "format": self.ARTIFACT_FORMAT,
             "package_hint": self.ARTIFACT_PACKAGE_HINT,
             "format_version": self.FORMAT_VERSION,
+            "package_version": __version__,
             **facts,
         }
 
     def verify(self) -> None:
-        """Reads every file and compares it with its checksum.
+        """Reads every file and compares it with its checksums.
 
         Raises:
-            ValueError: files are damaged; they are named.
+            ValueError: files are damaged; they are named, with the ranges of bytes.
         """
-        damaged = damaged_files(self.path, self.meta()["files"].values())
-        if damaged:
-            raise ValueError(f"{self.path} is damaged in {', '.join(damaged)}; build it again, or fetch it again.")
+        found = "; ".join(map(str, damage(self.path, self.meta()["files"].values())))
+        if found:
+            raise ValueError(f"{self.path} is damaged, so build it again, or fetch it again: {found}.")
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.path.absolute() == other.path.absolute()

@@ -13,7 +13,7 @@ import torch
 from sentence_transformers.base.modules import Transformer
 
 from pyterrier_jacolbert.packed_linear import pack_linears
-from pyterrier_jacolbert.query_length import QueryLength, most_tokens, target_length
+from pyterrier_jacolbert.query_length import QueryLength, most_tokens, resolve_query_length, target_length
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -38,11 +38,15 @@ class TokenEncoder:
         dtype: ``"auto"`` (bfloat16 where the device multiplies it natively, else float32), ``"float32"`` or
             ``"bfloat16"``.
         query_length: the rule for [MASK] augmentation; see :func:`~pyterrier_jacolbert.query_length.target_length`.
+            ``"auto"`` augments where the checkpoint was trained so.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's.
+        truncate_dim: keeps so many leading numbers of each vector, brought back to length 1; for checkpoints that were
+            trained for it.
         batch_tokens: the most padded tokens in a batch; None chooses by device.
 
     Raises:
-        ValueError: the checkpoint has no [MASK] token, and the rule needs one; an unknown dtype.
+        ValueError: the checkpoint has no [MASK] token, and the rule needs one; an unknown dtype; a
+            ``truncate_dim`` beyond the checkpoint's dimensions.
     """
 
     def __init__(
@@ -50,14 +54,14 @@ class TokenEncoder:
         model: MultiVectorEncoder,
         *,
         dtype: str = "auto",
-        query_length: QueryLength = "dynamic",
+        query_length: QueryLength = "auto",
         max_document_length: int | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.device = torch.device(model.device)
         self.dtype = _resolve_dtype(dtype, self.device)
-        self.query_length = query_length
         self.batch_tokens = batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "other"]
         self.tokenizer = model.tokenizer
         backbone = model[0]
@@ -65,6 +69,7 @@ class TokenEncoder:
         document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
         self.max_document_length = min(document_length, self._positions)
         expansion = getattr(backbone, "query_expansion", None) or {}
+        self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
         self._attend = bool(expansion.get("attend", False))
         self._mask_id = self._expansion_id(expansion.get("token"))
         if query_length is not None and not expansion:
@@ -77,7 +82,10 @@ class TokenEncoder:
         self._max_query_tokens = min(most_tokens(query_length, self._positions), plain_length or self._positions)
         self._float32 = _in_float32(model)
         self._reduced = _in_bfloat16(self._float32, self.device) if self.dtype == torch.bfloat16 else None
-        self.dim = int(model.get_embedding_dimension() or 0)
+        whole = int(model.get_embedding_dimension() or 0)
+        self.dim = truncate_dim or whole
+        if self.dim > whole:
+            raise ValueError(f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint.")
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes queries, each distinct text once, in float32.
@@ -208,7 +216,7 @@ class TokenEncoder:
                 if number == 0:
                     # The projection and the norm are cheap, and in float32 the vectors are unit to 1e-6.
                     features["token_embeddings"] = features["token_embeddings"].float()
-            vectors = torch.nn.functional.normalize(features["token_embeddings"], dim=-1)
+            vectors = torch.nn.functional.normalize(features["token_embeddings"][..., : self.dim], dim=-1)
             masks = features["attention_mask"].bool()
             return [rows[mask].cpu().numpy() for rows, mask in zip(vectors, masks, strict=True)]
 

@@ -32,9 +32,12 @@ class JaColBERT:
             elsewhere; ``"float32"`` for bit-true work; ``"bfloat16"``. Queries are always encoded in float32.
         query_length: the rule for [MASK] augmentation: ``"dynamic"`` (the paper's), ``"evaluator"`` (the author's
             evaluation code), a fixed number of positions, or None for none; see
-            :func:`pyterrier_jacolbert.query_length.target_length`.
+            :func:`pyterrier_jacolbert.query_length.target_length`. ``"auto"`` is ``"dynamic"`` for a checkpoint that
+            was trained with augmentation, and None for another.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's
             (300 for JaColBERTv2.5).
+        truncate_dim: keeps so many leading numbers of each token vector (Matryoshka); for checkpoints that were trained
+            for it.
         batch_tokens: the most padded tokens in a batch; None chooses by device.
         verbose: whether to show progress bars.
 
@@ -57,8 +60,9 @@ class JaColBERT:
         revision: str | None = None,
         device: str | None = None,
         dtype: str = "auto",
-        query_length: QueryLength = "dynamic",
+        query_length: QueryLength = "auto",
         max_document_length: int | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -69,6 +73,8 @@ class JaColBERT:
         for name, number in (("max_document_length", max_document_length), ("batch_tokens", batch_tokens)):
             if number is not None and (not isinstance(number, int) or number < 4):
                 raise ValueError(f"{name} must be a number of tokens (4 or more) or None, not {number!r}.")
+        if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim < 1):
+            raise ValueError(f"truncate_dim must be a number of dimensions (1 or more) or None, not {truncate_dim!r}.")
         if isinstance(model, str):
             from pyterrier_jacolbert.checkpoint import check_folder
 
@@ -83,6 +89,7 @@ class JaColBERT:
         self.dtype = dtype
         self.query_length = query_length
         self.max_document_length = max_document_length
+        self.truncate_dim = truncate_dim
         self.batch_tokens = batch_tokens
         self.verbose = verbose
         self._encoder: TokenEncoder | None = None
@@ -108,6 +115,7 @@ class JaColBERT:
                 dtype=self.dtype,
                 query_length=self.query_length,
                 max_document_length=self.max_document_length,
+                truncate_dim=self.truncate_dim,
                 batch_tokens=self.batch_tokens,
             )
         return self._encoder
@@ -179,6 +187,7 @@ class JaColBERT:
             "revision": self.revision,
             "query_length": self.query_length,
             "max_document_length": self.max_document_length,
+            "truncate_dim": self.truncate_dim,
             "fingerprint": self.fingerprint,
         }
 
@@ -194,3 +203,8 @@ class JaColBERT:
     def __getstate__(self) -> dict[str, Any]:
         # Loaded weights stay behind: a copy loads them again from the name, or carries the encoder it was given.
         return {**self.__dict__, "_encoder": None}
+
+
+def as_model(model: JaColBERT | str | MultiVectorEncoder) -> JaColBERT:
+    """A :class:`JaColBERT` of whatever names or is one."""
+    return model if isinstance(model, JaColBERT) else JaColBERT(model)

@@ -16,16 +16,29 @@ _STEP = 32
 
 
 def check_query_length(rule: QueryLength) -> None:
-    """Checks that a rule is one that :func:`target_length` knows.
+    """Checks that a rule is ``"auto"`` or one that :func:`target_length` knows.
 
     Raises:
         ValueError: it is not.
     """
     fixed = isinstance(rule, int) and not isinstance(rule, bool) and rule >= 4
-    if rule is not None and rule not in ("dynamic", "evaluator") and not fixed:
+    if rule is not None and rule not in ("auto", "dynamic", "evaluator") and not fixed:
         raise ValueError(
-            f"query_length must be 'dynamic', 'evaluator', a number of positions (4 or more) or None, not {rule!r}."
+            "query_length must be 'auto', 'dynamic', 'evaluator', a number of positions (4 or more) or None, not "
+            f"{rule!r}."
         )
+
+
+def resolve_query_length(rule: QueryLength, augmented: bool) -> QueryLength:
+    """What ``"auto"`` is for a checkpoint: ``"dynamic"`` if it was trained with augmentation, else None.
+
+    Args:
+        rule: any; all but ``"auto"`` stay.
+        augmented: whether the checkpoint was trained with query augmentation.
+    """
+    if rule != "auto":
+        return rule
+    return "dynamic" if augmented else None
 
 
 def target_length(rule: QueryLength, n_tokens: int) -> int:

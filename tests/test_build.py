@@ -35,7 +35,10 @@ def shards(n_documents=60, dim=16, size=7, seed=0):
         yield Shard([f"文書{number}" for number in numbers], [number * 7 for number in numbers], vectors)
 
 
-def built(directory, settings=Settings("4bit"), given=None, mode_meta=None):
+SETTINGS = Settings("4bit")
+
+
+def built(directory, settings=SETTINGS, given=None, mode_meta=None):
     """Builds, or goes on with a build, and publishes it."""
     builder = Builder(directory, "data-1", settings, ORIGIN)
     done = builder.documents

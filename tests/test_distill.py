@@ -1,5 +1,6 @@
 """The trainer: its losses, what its checkpoints hold, how it resumes, and what stops it."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -19,7 +20,7 @@ from sentence_transformers import MultiVectorEncoder
 from pyterrier_jacolbert.train import distill as module
 from pyterrier_jacolbert.train.distill import LOG_FILE, distill
 from pyterrier_jacolbert.train.examples import Example
-from pyterrier_jacolbert.train.losses import DistillationLoss, in_batch_loss, minmax_rows
+from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, in_batch_loss, minmax_rows
 from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 QUERIES = {
@@ -69,23 +70,26 @@ def log(output):
 # --------------------------------------------------------------------------------------------------------- the losses
 
 
+#: A column of queries and three of documents.
+COLUMNS = [
+    ["富士山は何ですか。", "小説とは"],
+    ["日本の山", "作家の本"],
+    ["東京は首都", "カレー"],
+    ["川と湖", "都市の名"],
+]
+
+
 @pytest.fixture(scope="module")
 def batch(start):
     model = MultiVectorEncoder(str(start), device="cpu").eval()
-    columns = [
-        ["富士山は何ですか。", "小説とは"],
-        ["日本の山", "作家の本"],
-        ["東京は首都", "カレー"],
-        ["川と湖", "都市の名"],
-    ]
     features = []
-    for number, texts in enumerate(columns):
+    for number, texts in enumerate(COLUMNS):
         task = "query" if number == 0 else "document"
         features.append({**model.preprocess(texts, prompt=model.prompts[task], task=task), "task": task})
     labels = torch.tensor([[3.0, 1.0, 0.0], [5.0, 6.0, -2.0]])
     scores = torch.tensor(
         [[float(model.similarity(model.encode_query(q), model.encode_document(d))) for d in documents]
-         for q, *documents in zip(*columns, strict=True)]
+         for q, *documents in zip(*COLUMNS, strict=True)]
     )  # fmt: skip
     return model, features, labels, scores
 
@@ -141,6 +145,10 @@ def test_the_in_batch_term_is_the_cross_entropy_over_all_documents():
             scores[i, j] = (query @ document[mask].T).max(1).values.sum()
     expected = -log_softmax(scores)[[0, 1, 2], [0, 2, 4]].mean()
     assert float(in_batch_loss(queries, documents, queries_mask, documents_mask)) == pytest.approx(expected, rel=1e-5)
+    cooled = -log_softmax(scores / 0.1)[[0, 1, 2], [0, 2, 4]].mean()
+    assert float(in_batch_loss(queries, documents, queries_mask, documents_mask, 0.1)) == pytest.approx(
+        cooled, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("stage", [STAGE, dataclasses.replace(STAGE, in_batch_negatives=True)])
@@ -181,7 +189,30 @@ def test_in_batch_negatives_add_to_the_loss(batch):
     with torch.no_grad():
         plain = float(DistillationLoss(model, STAGE)(features, labels))
         both = float(DistillationLoss(model, dataclasses.replace(STAGE, in_batch_negatives=True))(features, labels))
+        stage = dataclasses.replace(STAGE, in_batch_negatives=True, in_batch_temperature=0.1)
+        cooled = float(DistillationLoss(model, stage)(features, labels))
     assert both > plain + 0.01
+    assert abs(cooled - both) > 0.01
+
+
+@pytest.mark.parametrize("mini_batch_size", [None, 4])
+def test_imitation_is_the_mean_cosine_distance_of_what_scores(batch, mini_batch_size):
+    model, features, labels, _ = batch
+    torch.manual_seed(0)
+    teacher = copy.deepcopy(model)
+    with torch.no_grad():
+        teacher[1].linear.weight += 0.02 * torch.randn_like(teacher[1].linear.weight)
+        distances = {"query": [], "document": []}
+        for column, texts in zip(features, COLUMNS, strict=True):
+            for text in texts:
+                one, other = (np.asarray(getattr(m, f"encode_{column['task']}")(text)) for m in (model, teacher))
+                distances[column["task"]].extend(1 - (one * other).sum(1))
+        loss = ImitationLoss(model, teacher, mini_batch_size)
+        found = [float(loss(features, labels)) for _ in range(2)]  # twice: the features stay as they were
+    expected = np.mean(distances["query"]) + np.mean(distances["document"])
+    assert expected > 0.01
+    assert found == pytest.approx([expected] * 2, rel=1e-3)
+    assert {id(p) for p in loss.parameters()} == {id(p) for p in model.parameters()}
 
 
 # ------------------------------------------------------------------------------------------------------------- the run
@@ -367,6 +398,37 @@ def test_gradient_accumulation_takes_the_same_steps(start, finished, tmp_path):
     changed = [name for name in expected if expected[name].is_floating_point()]
     # Dropout draws differ, so the two agree about as far as one step moves the weights.
     assert max(float((ours[name] - expected[name]).abs().max()) for name in changed) < 5e-3
+
+
+def test_a_stage_of_imitation_comes_close_to_its_teacher_and_leaves_it_as_it_is(start, tmp_path):
+    teacher = MultiVectorEncoder(str(start), device="cpu")
+    student = copy.deepcopy(teacher)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        student[1].linear.weight += 0.1 * torch.randn_like(student[1].linear.weight)
+    before = [parameter.clone() for parameter in teacher.parameters()]
+    stage = dataclasses.replace(STAGE, loss="imitation", steps=30, save_every=30, dropout=0.0)
+    unscored = [Example(example.qid, example.docnos) for example in EXAMPLES]
+    settings = {"model": student, "device": "cpu", "verbose": False}
+    final = distill(unscored, QUERIES, DOCUMENTS, stage, tmp_path / "run", teacher=teacher, **settings)
+    losses = [line["loss"] for line in log(tmp_path / "run")]
+    assert losses[-1] < losses[0] / 2
+    assert all(torch.equal(*pair) for pair in zip(teacher.parameters(), before, strict=True))
+    same = dataclasses.replace(stage, teacher=str(start))
+    with torch.no_grad():
+        student.load_state_dict(MultiVectorEncoder(str(final), device="cpu").state_dict())
+    assert run(start, tmp_path / "named", dataclasses.replace(same, steps=1), evaluate=lambda model: 0.5).is_dir()
+
+
+def test_an_imitation_needs_a_teacher_of_the_same_tokens_and_dimensions(start, tmp_path):
+    stage = dataclasses.replace(STAGE, loss="imitation")
+    with pytest.raises(ValueError, match="The stage 'tiny' imitates an encoder, and names none; give it 'teacher'"):
+        run(start, tmp_path / "none", stage)
+    teacher = MultiVectorEncoder(str(start), device="cpu")
+    smaller = torch.nn.Linear(32, 8, bias=False)
+    teacher[1].linear, teacher[1].out_features = smaller, 8
+    with pytest.raises(ValueError, match="the teacher must have the student's vocabulary and its .* dimensions"):
+        run(start, tmp_path / "other", stage, teacher=teacher)
 
 
 def test_asking_for_what_is_not_there(start, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -194,7 +195,11 @@ def test_augmentation_of_a_checkpoint_trained_without_it_is_warned_of(checkpoint
     plain = MultiVectorEncoder(str(checkpoint), device="cpu")
     plain[0].query_expansion = None
     with pytest.warns(UserWarning, match="not trained with query augmentation"):
-        pj.JaColBERT(plain).encode_queries(["山"])
+        pj.JaColBERT(plain, query_length="dynamic").encode_queries(["山"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = pj.JaColBERT(plain).encode_queries(["山"])[0]
+    assert len(rows) == len(plain.encode_query("山"))
 
 
 @pytest.mark.parametrize(

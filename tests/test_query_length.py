@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.query_length import check_query_length, most_tokens, target_length
+from pyterrier_jacolbert.query_length import check_query_length, most_tokens, resolve_query_length, target_length
 
 tokens = st.integers(min_value=3, max_value=504)
 
@@ -37,6 +37,14 @@ def test_a_number_is_kept_and_none_adds_nothing(n, fixed):
 @given(rule=st.sampled_from(["dynamic", "evaluator", 32, None]))
 def test_the_longest_query_fits_the_models_positions(rule):
     assert target_length(rule, most_tokens(rule, 512)) <= 512
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+@pytest.mark.parametrize("rule", ["dynamic", "evaluator", 32, None])
+def test_only_auto_depends_on_the_checkpoint(rule, augmented):
+    assert resolve_query_length(rule, augmented) == rule
+    assert resolve_query_length("auto", augmented) == ("dynamic" if augmented else None)
+    check_query_length("auto")
 
 
 @pytest.mark.parametrize("rule", ["dynamical", 3, 0, -32, 32.0, True, "32"])

@@ -85,7 +85,7 @@ def recipe_file(tmp_path, **changes):
         ({"stage": {"learning_rat": 1e-5}}, r"a stage has no setting 'learning_rat'; the nearest is 'learning_rate'"),
         ({"stagse": []}, r"a recipe has no setting 'stagse'; the nearest is 'stages'"),
         ({"stage": {"batch_size": "64"}}, r"batch_size of 'main' must be int, not '64'"),
-        ({"stage": {"loss": "kld"}}, r"loss of 'main' must be 'kl' or 'margin_mse' or 'hard_labels', not 'kld'"),
+        ({"stage": {"loss": "kld"}}, r"loss of 'main' must be 'kl' or .* or 'imitation', not 'kld'"),
         ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' is not positive: 0"),
         ({"stage": {"dropout": 1.5}}, r"dropout of 'main' is not between 0 and 1: 1.5"),
         ({"stage": {"n_ways": 1}}, r"n_ways of 'main' is too small: 1"),

@@ -7,7 +7,7 @@ from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from pyterrier_jacolbert.train.student import new_student
+from pyterrier_jacolbert.train.student import keep_layers, new_student
 
 TEXTS = ["日本で一番高い山は富士山である。", "カレーライスは人気の料理だ。", "東京は日本の首都である。"] * 3
 
@@ -48,6 +48,16 @@ def test_layers_lengths_and_prompts_survive_saving(encoder, layers, kept, tmp_pa
     assert len(loaded.encode_document("山" * 50)) <= 12
     assert loaded.prompts == {"query": "問: ", "document": "文: "}
     np.testing.assert_allclose(loaded.encode_query("山"), student.encode_query("山"), atol=1e-6)
+
+
+def test_kept_layers_keep_the_projection_of_the_whole(encoder):
+    whole = new_student(encoder, dim=8, texts=TEXTS, augment_queries=False, query_length=9)
+    smaller = keep_layers(whole, 2)
+    assert len(smaller[0].model.encoder.layer) == 2
+    assert len(whole[0].model.encoder.layer) == 3
+    np.testing.assert_array_equal(smaller[1].linear.weight.detach(), whole[1].linear.weight.detach())
+    assert len(smaller.encode_query("山" * 20)) == 9
+    assert len(smaller.encode_query("山")) < 9
 
 
 def test_what_is_not_there(encoder):

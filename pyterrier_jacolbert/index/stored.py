@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,17 @@ class Stored:
         starts = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=starts[1:])
         return TokenVectors(self._decode(np.repeat(firsts - starts[:-1], lengths) + np.arange(starts[-1])), starts)
+
+    def text(self, docid: int) -> str:
+        """The stored text of a document.
+
+        Raises:
+            ValueError: the index holds no text.
+        """
+        if self.texts is None:
+            raise ValueError("The index holds no text.")
+        content, starts = self.texts
+        return zlib.decompress(content[starts[docid] : starts[docid + 1]].tobytes()).decode("utf-8")
 
     def _decode(self, rows: Any) -> np.ndarray:  # noqa: ANN401
         return self.codec.decode({name: column[rows] for name, column in self.columns.items()})

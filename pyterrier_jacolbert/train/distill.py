@@ -31,7 +31,7 @@ from transformers.integrations import TensorBoardCallback
 from pyterrier_jacolbert.checkpoint import load_checkpoint
 from pyterrier_jacolbert.train import joined
 from pyterrier_jacolbert.train.examples import Example
-from pyterrier_jacolbert.train.losses import DistillationLoss
+from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
 from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def distill(
     output: str | Path,
     *,
     model: str | Path | MultiVectorEncoder | None = None,
+    teacher: str | Path | MultiVectorEncoder | None = None,
     device: str | None = None,
     accumulate: int = 1,
     mini_batch_size: int | None = None,
@@ -79,6 +80,7 @@ def distill(
         stage: the settings.
         output: the folder of the run.
         model: the checkpoint to start from; None takes ``stage.start``.
+        teacher: the encoder that a stage of imitation imitates; None takes ``stage.teacher``.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one. A GPU that is asked for and missing is
             replaced by the CPU, with a warning.
         accumulate: forward and backward passes a step; divides the memory that a batch takes.
@@ -92,8 +94,9 @@ def distill(
         The folder of the final checkpoint.
 
     Raises:
-        ValueError: examples that :func:`~pyterrier_jacolbert.train.examples.validate` refuses, or a batch size that
-            the processes and passes do not divide.
+        ValueError: examples that :func:`~pyterrier_jacolbert.train.examples.validate` refuses; a batch size that the
+            processes and passes do not divide; an imitation without a teacher, or with one of other tokens or
+            dimensions.
         FloatingPointError: the loss became NaN or infinite; the last checkpoint before it stays.
         KeyboardInterrupt: after a checkpoint was saved; the message says how to go on.
     """
@@ -111,29 +114,35 @@ def distill(
     arguments = _arguments(stage, output, device, stage.batch_size // (processes * accumulate), accumulate)
     arguments.full_determinism = deterministic
     texts = output / "texts"
+    progress = _Progress(output, stage, evaluate, verbose)
+    checkpoints = _checkpoints(output)
+    # The trainer would take one more step after the last.
+    complete = bool(checkpoints) and _is_last(checkpoints[-1], stage)
+
+    def finish(model: MultiVectorEncoder) -> None:
+        _save_whole(model, stage, final)
+        _remove(texts)
+        progress.plot()
+
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
-            joined.write(examples, queries, documents, stage, texts)
+            if complete:
+                finish(load_checkpoint(str(checkpoints[-1]), None, device))
+            else:
+                joined.write(examples, queries, documents, stage, texts)
+    if complete:
+        return final
     student = _student(model if model is not None else stage.start, stage, device)
-    progress = _Progress(output, stage, evaluate, verbose)
+    loss = _loss(student, stage, teacher, mini_batch_size, device)
     trainer = _Trainer(
         model=student,
         args=arguments,
         train_dataset=joined.read(texts),
-        loss=DistillationLoss(student, stage, mini_batch_size),
+        loss=loss,
         callbacks=[progress, *([_tensorboard(output)] if tensorboard else [])],
     )
     trainer.remove_callback(PrinterCallback)
     progress.trainer = trainer
-    checkpoints = _checkpoints(output)
-    if checkpoints and _is_last(checkpoints[-1], stage):
-        # The trainer would take one more step.
-        if trainer.is_world_process_zero():
-            _save_whole(load_checkpoint(str(checkpoints[-1]), None, device), stage, final)
-            _remove(texts)
-            progress.plot()
-        trainer.accelerator.wait_for_everyone()
-        return final
     progress.start(resumed=bool(checkpoints))
     with _saves_on_interrupt(progress):
         trainer.train(resume_from_checkpoint=str(checkpoints[-1]) if checkpoints else None)
@@ -141,9 +150,7 @@ def distill(
         raise KeyboardInterrupt(f"Stopped at step {trainer.state.global_step}, which is saved; run it again to go on.")
     if trainer.is_world_process_zero():
         with trainer.averaged_weights():
-            _save_whole(student, stage, final)
-        _remove(texts)
-        progress.plot()
+            finish(student)
     trainer.accelerator.wait_for_everyone()
     return final
 
@@ -258,9 +265,8 @@ class _Progress(TrainerCallback):
         from pyterrier_jacolbert.model import JaColBERT
 
         student = self.trainer.model
-        rule = "dynamic" if getattr(student[0], "query_expansion", None) else None
         with torch.random.fork_rng(), self.trainer.averaged_weights():
-            found = float(self._evaluate(JaColBERT(student, query_length=rule)))
+            found = float(self._evaluate(JaColBERT(student)))
         self._append({"step": state.global_step, "held_out": found})
         self.trainer.log({"held_out": found})
         if self._verbose:
@@ -291,7 +297,8 @@ class _Progress(TrainerCallback):
             other = axis.twinx()
             other.set_ylabel("held-out measure")
             other.plot(*zip(*measures, strict=True), color="tab:orange", marker="o", label="held-out measure")
-        figure.legend(loc="outside lower center", ncols=2)
+        if losses or measures:
+            figure.legend(loc="outside lower center", ncols=2)
         figure.savefig(self._output / "training.png", dpi=150)
 
     def _learning_rate(self) -> float:
@@ -327,10 +334,8 @@ def _available(device: str | None) -> str:
 
 def _student(model: str | Path | MultiVectorEncoder, stage: Stage, device: str) -> MultiVectorEncoder:
     student = model if isinstance(model, MultiVectorEncoder) else load_checkpoint(str(model), None, device)
+    _plain_attention(student, device)
     backbone: Any = student[0]
-    if device == "cpu":
-        # torch's fused attention is 5 to 10 % slower than plain products here (forward and backward, 64 x 128 tokens).
-        backbone.model.set_attn_implementation("eager")
     if stage.dropout is not None:
         for module in student.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -341,6 +346,31 @@ def _student(model: str | Path | MultiVectorEncoder, stage: Stage, device: str) 
     else:
         backbone.query_length = stage.query_length
     return student
+
+
+def _loss(
+    student: MultiVectorEncoder,
+    stage: Stage,
+    teacher: str | Path | MultiVectorEncoder | None,
+    mini_batch_size: int | None,
+    device: str,
+) -> torch.nn.Module:
+    if stage.loss != "imitation":
+        return DistillationLoss(student, stage, mini_batch_size)
+    teacher = teacher if teacher is not None else stage.teacher
+    if teacher is None:
+        raise ValueError(f"The stage {stage.name!r} imitates an encoder, and names none; give it 'teacher'.")
+    if not isinstance(teacher, MultiVectorEncoder):
+        teacher = load_checkpoint(str(teacher), None, device)
+    _plain_attention(teacher, device)
+    return ImitationLoss(student, teacher.to(device), mini_batch_size)
+
+
+def _plain_attention(model: MultiVectorEncoder, device: str) -> None:
+    if device == "cpu":
+        # torch's fused attention is 5 to 10 % slower than plain products here (forward and backward, 64 x 128 tokens).
+        backbone: Any = model[0]
+        backbone.model.set_attn_implementation("eager")
 
 
 def _arguments(

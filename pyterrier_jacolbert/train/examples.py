@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
+from pyterrier_jacolbert.batches import batched
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, SCORE, TEXT, check_ids
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
@@ -524,13 +525,6 @@ def _recover(part: Path, head: dict[str, Any]) -> int:
     if len(whole) < len(content):
         part.write_bytes(whole)
     return len(lines)
-
-
-def batched(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Lists of ``size`` items, the last maybe shorter (itertools has it from Python 3.12 on)."""
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 def _number(text: str) -> int:

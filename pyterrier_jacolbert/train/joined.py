@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from pyterrier_jacolbert.train.examples import Example, batched, validate
+from pyterrier_jacolbert.batches import batched
+from pyterrier_jacolbert.train.examples import Example, validate
 from pyterrier_jacolbert.train.recipe import Stage
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     used_queries, used_documents = _Asked(queries), _Asked(documents)
 
-    scored = stage.loss != "hard_labels"
+    scored = stage.loss in ("kl", "margin_mse")
     numbers = itertools.count()
     taken = 0
 

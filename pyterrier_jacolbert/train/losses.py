@@ -7,11 +7,12 @@ labels ``(batch, n)``.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from sentence_transformers import MultiVectorEncoder
-from sentence_transformers.base.losses.merged_forward import merge_feature_batches
+from sentence_transformers.base.losses.merged_forward import embed_columns_padded, merge_feature_batches
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
 
@@ -85,8 +86,9 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """What the model card says of the loss."""
-        names = ("loss", "normalize_student", "normalize_teacher", "student_temperature", "teacher_temperature")
-        return {name: getattr(self.stage, name) for name in (*names, "in_batch_negatives")}
+        names = ["loss", "normalize_student", "normalize_teacher", "student_temperature", "teacher_temperature"]
+        names += ["in_batch_negatives", "in_batch_temperature"]
+        return {name: getattr(self.stage, name) for name in names}
 
     def _scores(
         self,
@@ -101,9 +103,65 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         if self.stage.normalize_student:
             scores = minmax_rows(scores)
         if self.stage.in_batch_negatives:
-            self._in_batch = in_batch_loss(queries, documents, queries_mask, documents_mask)
+            self._in_batch = in_batch_loss(
+                queries, documents, queries_mask, documents_mask, self.stage.in_batch_temperature
+            )
         self._last_scores = scores
         return scores
+
+
+class ImitationLoss(torch.nn.Module):
+    """The mean cosine distance of the student's token vectors to a teacher's, of queries plus of documents.
+
+    A student cut out of its teacher learns most of what it lost so, before it is trained to rank.
+
+    Args:
+        model: the student.
+        teacher: an encoder with the student's tokenizer, prompts and dimensions.
+        mini_batch_size: documents a forward pass, documents of like length together; None takes all of a batch at once.
+
+    Raises:
+        ValueError: the two cut texts into different tokens, or differ in dimensions.
+    """
+
+    def __init__(
+        self, model: MultiVectorEncoder, teacher: MultiVectorEncoder, mini_batch_size: int | None = None
+    ) -> None:
+        super().__init__()
+        dims = [int(one.get_embedding_dimension() or 0) for one in (model, teacher)]
+        if model.tokenizer.get_vocab() != teacher.tokenizer.get_vocab() or dims[0] != dims[1]:
+            raise ValueError(
+                "Token vectors are compared one by one, so the teacher must have the student's vocabulary and its "
+                f"{dims[0]} dimensions; the teacher has {dims[1]} dimensions and "
+                f"{len(teacher.tokenizer.get_vocab())} tokens, the student {len(model.tokenizer.get_vocab())}."
+            )
+        self.model = model
+        self.mini_batch_size = mini_batch_size
+        # Not a submodule, whose weights the trainer would train.
+        self._embed_teacher = partial(embed_columns_padded, teacher.eval())
+
+    def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
+        """The loss of a batch: a scalar."""
+        queries, *documents = sentence_features
+        if self.mini_batch_size is not None:
+            documents, _ = _by_length(documents)
+        return self._distance([queries], "query") + self._distance(documents, "document")
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What the model card says of the loss."""
+        return {"loss": "imitation"}
+
+    def _distance(self, columns: list[dict[str, Any]], task: str) -> torch.Tensor:
+        # A forward pass overwrites the attention mask of its features with the mask of what scores.
+        rest = (self.mini_batch_size, task)
+        with torch.no_grad():
+            expected, scoring = self._embed_teacher([dict(column) for column in columns], *rest)
+        vectors, own_scoring = embed_columns_padded(self.model, [dict(column) for column in columns], *rest)
+        distances = [
+            1 - torch.nn.functional.cosine_similarity(one.float(), other.float(), dim=-1)[mask & own_mask]
+            for one, other, mask, own_mask in zip(vectors, expected, scoring, own_scoring, strict=True)
+        ]
+        return torch.cat(distances).mean()
 
 
 def _by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
@@ -133,7 +191,11 @@ def _in_places(dealt: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 
 
 def in_batch_loss(
-    queries: torch.Tensor, documents: torch.Tensor, queries_mask: torch.Tensor, documents_mask: torch.Tensor
+    queries: torch.Tensor,
+    documents: torch.Tensor,
+    queries_mask: torch.Tensor,
+    documents_mask: torch.Tensor,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """Cross-entropy of each query's positive among all documents of the batch, by MaxSim.
 
@@ -142,7 +204,8 @@ def in_batch_loss(
         documents: ``(batch, n, d_tokens, dim)``, the positive first.
         queries_mask: ``(batch, q_tokens)``.
         documents_mask: ``(batch, n, d_tokens)``.
+        temperature: divides the scores.
     """
     scores = colbert_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
     positives = torch.arange(len(queries), device=scores.device) * documents.shape[1]
-    return torch.nn.functional.cross_entropy(scores, positives)
+    return torch.nn.functional.cross_entropy(scores / temperature, positives)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal
 
-Loss = Literal["kl", "margin_mse", "hard_labels"]
+Loss = Literal["kl", "margin_mse", "hard_labels", "imitation"]
 Schedule = Literal["schedule_free", "linear", "constant"]
 Precision = Literal["bfloat16", "float16", "float32"]
 
@@ -38,12 +38,16 @@ class Stage:
         weight_decay: of AdamW.
         max_gradient_norm: clips gradients; 0 does not.
         loss: ``"kl"`` (divergence of the softmax over the n documents), ``"margin_mse"`` (score differences to the
-            positive), or ``"hard_labels"`` (cross-entropy of the positive).
+            positive), ``"hard_labels"`` (cross-entropy of the positive), or ``"imitation"`` (cosine distance of the
+            token vectors to another encoder's; looks at no scores).
+        teacher: for ``"imitation"`` the encoder that is imitated, of the student's tokens and dimensions: a folder or
+            hub name.
         normalize_student: whether the student's n scores are min-max normalised in the loss, gradients included.
         normalize_teacher: whether the teacher's n scores are min-max normalised.
         student_temperature: divides the student's (normalised) scores in the softmax.
         teacher_temperature: divides the teacher's.
         in_batch_negatives: whether a cross-entropy over the documents of the whole batch is added.
+        in_batch_temperature: divides the student's sums of similarities in it.
         query_length: positions of a query, [MASK] positions included.
         document_length: the most tokens of a document.
         precision: of the forward and backward products; weights and optimizer are float32.
@@ -66,11 +70,13 @@ class Stage:
     weight_decay: float = 0.0
     max_gradient_norm: float = 0.0
     loss: Loss = "kl"
+    teacher: str | None = None
     normalize_student: bool = True
     normalize_teacher: bool = True
     student_temperature: float = 1.0
     teacher_temperature: float = 1.0
     in_batch_negatives: bool = False
+    in_batch_temperature: float = 1.0
     query_length: int = 32
     document_length: int = 300
     precision: Precision = "float16"
@@ -83,7 +89,7 @@ class Stage:
         for name in ("n_ways", "every", "batch_size", "save_every", "query_length", "document_length"):
             _check(self, name, getattr(self, name) >= (2 if name == "n_ways" else 1), "too small")
         _check(self, "steps", self.steps is None or self.steps >= 1, "too small")
-        for name in ("learning_rate", "student_temperature", "teacher_temperature"):
+        for name in ("learning_rate", "student_temperature", "teacher_temperature", "in_batch_temperature"):
             _check(self, name, getattr(self, name) > 0, "not positive")
         for name in ("warmup_steps", "weight_decay", "max_gradient_norm"):
             _check(self, name, getattr(self, name) >= 0, "negative")
@@ -275,11 +281,13 @@ _SOURCES = {
     "weight_decay": "A (schedule_free_wd)",
     "max_gradient_norm": "C: gradients are not clipped with schedule-free",
     "loss": "A (kldiv_loss), P table 4",
+    "teacher": "not used: imitation is no part of the paper",
     "normalize_student": "A (normalise_training_scores, minmax), P table 4",
     "normalize_teacher": "P 3.3: normalised per query, offline",
     "student_temperature": "C: none",
     "teacher_temperature": "C: none",
     "in_batch_negatives": "A (use_ib_negatives), P table 2",
+    "in_batch_temperature": "not used: no in-batch negatives",
     "query_length": "A (query_maxlen)",
     "document_length": "A (doc_maxlen), P note 14",
     "precision": "A (amp), C: float16 with a gradient scaler",

@@ -20,6 +20,7 @@ def new_student(
     texts: Sequence[str],
     layers: Sequence[int] | int | None = None,
     query_length: int = 32,
+    augment_queries: bool = True,
     document_length: int = 300,
     skiplist: Sequence[str] = tuple(string.punctuation),
 ) -> MultiVectorEncoder:
@@ -33,7 +34,8 @@ def new_student(
         dim: numbers of a token vector.
         texts: documents of the kind that will be searched; a few hundred are enough.
         layers: which layers of the backbone stay, from 0; a number keeps the lowest ones; None keeps all.
-        query_length: positions of a query, [MASK] positions included.
+        query_length: positions of a query, [MASK] positions included; the most of its tokens without augmentation.
+        augment_queries: whether queries get [MASK] positions.
         document_length: the most tokens of a document.
         skiplist: the tokens of documents that do not score.
 
@@ -43,17 +45,16 @@ def new_student(
     Raises:
         ValueError: a layer that is not there, or a ``dim`` larger than the backbone's.
     """
-    backbone: Any = copy.deepcopy(encoder[0])
-    assert isinstance(backbone, Transformer)
-    if layers is not None:
-        _keep_layers(backbone, range(layers) if isinstance(layers, int) else layers)
+    backbone: Any = (keep_layers(encoder, layers) if layers is not None else copy.deepcopy(encoder))[0]
     hidden = int(backbone.get_embedding_dimension())
     if not 0 < dim <= hidden:
         raise ValueError(f"dim must lie between 1 and the {hidden} of the backbone, not {dim}.")
     backbone.model.pooler = None  # no token vector depends on it
     backbone.document_length = document_length
-    backbone.query_length = None
-    backbone.query_expansion = {"strategy": "fixed", "length": query_length, "attend": False}
+    backbone.query_length = None if augment_queries else query_length
+    backbone.query_expansion = (
+        {"strategy": "fixed", "length": query_length, "attend": False} if augment_queries else None
+    )
     plain = MultiVectorEncoder(
         modules=[backbone, MultiVectorMask(), Normalize(module_input_name="token_embeddings")],
         prompts={name: prompt or "" for name, prompt in encoder.prompts.items()},
@@ -73,7 +74,20 @@ def new_student(
     )
 
 
-def _keep_layers(backbone: Any, layers: Sequence[int] | range) -> None:  # noqa: ANN401
+def keep_layers(encoder: MultiVectorEncoder, layers: Sequence[int] | int) -> MultiVectorEncoder:
+    """A copy with some of the backbone's layers; all else stays, a projection too.
+
+    Args:
+        encoder: is left as it is.
+        layers: from 0; a number keeps the lowest ones.
+
+    Raises:
+        ValueError: a layer that is not there.
+    """
+    layers = range(layers) if isinstance(layers, int) else layers
+    smaller = copy.deepcopy(encoder)
+    backbone: Any = smaller[0]
+    assert isinstance(backbone, Transformer)
     stack = backbone.model.encoder.layer
     absent = [layer for layer in layers if not 0 <= layer < len(stack)]
     if absent or not len(layers):
@@ -82,6 +96,7 @@ def _keep_layers(backbone: Any, layers: Sequence[int] | range) -> None:  # noqa:
         )
     backbone.model.encoder.layer = torch.nn.ModuleList(stack[layer] for layer in layers)
     backbone.model.config.num_hidden_layers = len(layers)
+    return smaller
 
 
 def _principal_directions(encoder: MultiVectorEncoder, texts: Sequence[str], dim: int) -> torch.Tensor:

@@ -1,0 +1,76 @@
+"""A dense teacher from an index of token vectors: a text's vector is the mean of its tokens' vectors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+
+from pyterrier_jacolbert import JaColBERTIndex
+from pyterrier_jacolbert.frames import ranked, results
+
+
+class MeanVectors:
+    """Dense retrieval with the mean of stored token vectors, as e5 pools them (up to each vector's length).
+
+    Args:
+        index: token vectors of an encoder that was trained for single vectors.
+    """
+
+    def __init__(self, index: JaColBERTIndex) -> None:
+        self.index = index
+        stored = index.token_vectors()
+        sums = np.add.reduceat(stored.vectors, stored.starts[:-1], axis=0, dtype=np.float32)
+        self.vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+    def queries(self, texts: list[str]) -> np.ndarray:
+        """Unit vectors of queries: float32 ``(n, dim)``."""
+        sums = np.stack([vectors.sum(axis=0) for vectors in self.index.encode_queries(texts)])
+        return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+
+    def retriever(self) -> pt.Transformer:
+        """Ranks all documents by cosine; the best 1,000."""
+        return _DenseRetriever(self)
+
+    def scorer(self) -> pt.Transformer:
+        """Re-ranks by cosine."""
+        return _DenseScorer(self)
+
+
+class _DenseRetriever(pt.Transformer):
+    schematic = {"label": "Dense", "help_url": None}
+
+    def __init__(self, dense: MeanVectors, num_results: int = 1000) -> None:
+        self.dense = dense
+        self.num_results = num_results
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        pt.validate.query_frame(inp, ["query"])
+        if inp.empty:
+            return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
+        scores = self.dense.queries(inp["query"].tolist()) @ self.dense.vectors.T
+        k = min(self.num_results, scores.shape[1])
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        docnos = self.dense.index.docnos()
+        rows = np.repeat(np.arange(len(inp)), k)
+        return results(inp, rows, [docnos[i] for i in best.ravel()], np.take_along_axis(scores, best, 1).ravel())
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        return _DenseRetriever(self.dense, min(k, self.num_results))
+
+
+class _DenseScorer(pt.Transformer):
+    schematic = {"label": "Dense", "help_url": None}
+
+    def __init__(self, dense: MeanVectors) -> None:
+        self.dense = dense
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        pt.validate.result_frame(inp, ["query"])
+        if inp.empty:
+            return ranked(inp, np.empty(0))
+        texts = inp["query"].unique().tolist()
+        numbers = {text: number for number, text in enumerate(texts)}
+        queries = self.dense.queries(texts)[[numbers[text] for text in inp["query"]]]
+        docids = self.dense.index.docnos().docids(inp["docno"].tolist())
+        return ranked(inp, np.einsum("ij,ij->i", queries, self.dense.vectors[docids]))

@@ -1,0 +1,290 @@
+"""JaColBERTIndexer: documents in, an index out, in one pass that goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyterrier as pt
+from tqdm.auto import tqdm
+
+from pyterrier_jacolbert.artifact import JaColBERTIndex
+from pyterrier_jacolbert.batches import batched
+from pyterrier_jacolbert.documents import Document, read_documents
+from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO
+from pyterrier_jacolbert.index.limits import check_compression
+from pyterrier_jacolbert.index.manifest import (
+    MODES,
+    check_mode,
+    interrupted_build,
+    next_folder,
+    publish,
+    remove_if_empty,
+    sweep,
+    writing,
+)
+from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, JaColBERT, as_model
+from pyterrier_jacolbert.transformer import describe
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+    from pyterrier_jacolbert.index.build import Shard
+
+#: Documents read, encoded and written at a time; their vectors in float32 are the build's memory (about 250 MiB for
+#: documents of 120 tokens of 128 numbers).
+_BLOCK_DOCUMENTS = 4096
+
+
+class JaColBERTIndexer(pt.Indexer):
+    """Encodes documents and writes a :class:`JaColBERTIndex`, in one pass over any iterable.
+
+    The index appears at the path when it is complete, and not before. A build that is interrupted, by whatever, goes on
+    with ``mode="resume"`` and the same documents, which are not encoded again, and ends with the same bytes. A document
+    without text is indexed, and never retrieved. Documents that carry ``doc_embs`` (from ``model.doc_encoder()``, say)
+    are stored without encoding.
+
+    Memory: some 250 MiB for a block of documents, ``sample_tokens`` vectors twice in float32 where a residual codec is
+    trained, and about 150 bytes a document for docnos.
+
+    Args:
+        path: the directory; None makes a temporary one, which lives as long as the returned index.
+        model: a :class:`JaColBERT`, a checkpoint's folder or name, or a ``MultiVectorEncoder``.
+        text_field: the field with the text.
+        title_field: a field put before the text, with a space between, where it is not empty.
+        mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, which stays readable until the
+            new one is complete; ``"resume"`` goes on with an interrupted build, begins where there is none, and returns
+            a finished index as it is; ``"append"`` adds to an index.
+        compression: ``"float16"``, ``"int8"``, ``"4bit"``, ``"2bit"`` or ``"1bit"``, fixed for the life of the index;
+            ``"auto"`` takes int8 up to 20 million tokens and 4 bits beyond.
+        n_centroids: of a residual codec; None chooses by the number of tokens.
+        sample_tokens: the most token vectors that a residual codec is trained on.
+        pool_factor: replaces the vectors of a document by so many times fewer, the means of clusters of like ones
+            (Clavié et al., arXiv 2409.14683; Sentence Transformers' ``HierarchicalTokenPooling``); None keeps all.
+        store_text: whether to keep the documents' text, title first, for ``text_loader()``.
+        verbose: whether to show progress bars.
+
+    Raises:
+        ValueError: a setting that is none of the above.
+
+    Example:
+        >>> index = JaColBERTIndexer("wiki.jacolbert").index(docs)  # doctest: +SKIP
+    """
+
+    schematic: dict[str, Any] = {"help_url": None}
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        model: JaColBERT | str | MultiVectorEncoder = DEFAULT_CHECKPOINT,
+        *,
+        text_field: str = "text",
+        title_field: str | None = None,
+        mode: str = "create",
+        compression: str = "auto",
+        n_centroids: int | None = None,
+        sample_tokens: int = 2**19,
+        pool_factor: float | None = None,
+        store_text: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}.")
+        check_compression(compression, "auto")
+        for name, number in (("n_centroids", n_centroids), ("sample_tokens", sample_tokens)):
+            if number is not None and (not isinstance(number, int) or number < 1):
+                raise ValueError(f"{name} must be a positive integer, not {number!r}.")
+        if pool_factor is not None and not pool_factor >= 1:
+            raise ValueError(f"pool_factor must be 1 or more, or None, not {pool_factor!r}.")
+        self.path = path
+        self.model = as_model(model)
+        self.text_field = text_field
+        self.title_field = title_field
+        self.mode = mode
+        self.compression = compression
+        self.n_centroids = n_centroids
+        self.sample_tokens = sample_tokens
+        self.pool_factor = pool_factor
+        self.store_text = store_text
+        self.verbose = verbose
+
+    def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
+        self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame
+    ) -> JaColBERTIndex:
+        """Builds the index.
+
+        Args:
+            docs: dicts (any iterable or generator) or a frame, with ``docno`` and the text field or ``doc_embs``.
+
+        Returns:
+            The index, with the model that built it.
+
+        Raises:
+            FileExistsError: the path exists, and ``mode`` does not allow what is there.
+            pt.validate.InputValidationError: a document lacks a field (a KeyError).
+            ValueError: a document that cannot be indexed, or that is not the one of the interrupted build, named with
+                its position; or no documents at all.
+            RuntimeError: another process is writing to the index.
+        """
+        return self._index(docs)
+
+    def _index(
+        self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, recorded: dict[str, Any] | None = None
+    ) -> JaColBERTIndex:
+        index = JaColBERTIndex(self.path, self.model)
+        documents = read_documents(
+            docs, text_field=self.text_field, title_field=self.title_field, vectors_field=DOC_EMBS
+        )
+        with writing(index.path):
+            meta = index.meta() if index.built() else None
+            begun = interrupted_build(index.path, meta)
+            check_mode(self.mode, index.path, meta, begun)
+            sweep(index.path, meta)
+            if self.mode == "append" and meta is not None:
+                self._append(index, meta, documents)
+            elif self.mode != "resume" or begun or meta is None:
+                if begun and self.mode != "resume":
+                    shutil.rmtree(index.path / begun)
+                    begun = None
+                self._build(index, begun or next_folder(meta), documents, recorded)
+        return index
+
+    def index_inputs(self) -> list[list[str]]:
+        """The columns that :meth:`index` takes."""
+        fields = [field for field in (self.title_field, self.text_field) if field]
+        return [[DOCNO, *fields], [DOCNO, DOC_EMBS]]
+
+    def _build(
+        self, index: JaColBERTIndex, folder: str, documents: Iterator[Document], recorded: dict[str, Any] | None
+    ) -> None:
+        from pyterrier_jacolbert.index.build import Builder, Settings
+
+        settings = Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
+        builder = Builder(index.path, folder, settings, self._origin())
+        try:
+            with tqdm(desc="indexing", unit=" documents", disable=not self.verbose) as bar:
+                position = 0
+                for block in batched(documents, _BLOCK_DOCUMENTS):
+                    known = block[: max(0, builder.documents - position)]
+                    for number, document in enumerate(known, start=position):
+                        builder.check(number, document.docno, _digest(document))
+                    bar.update(len(known))
+                    if len(known) < len(block):
+                        builder.add(self._shard(block[len(known) :], bar))
+                    position += len(block)
+            if position < builder.documents:
+                raise ValueError(
+                    f"There are {position} documents, and the interrupted build in {index.path} found more "
+                    f"({builder.documents}); give the same documents, or begin anew with mode='overwrite'."
+                )
+            with tqdm(desc="coding", unit=" tokens", disable=not self.verbose) as bar:
+                facts = builder.finish(_shown_in(bar))
+        except BaseException as error:
+            builder.close()
+            if builder.documents:
+                error.add_note(
+                    f"{builder.documents} documents are done in {index.path}; mode='resume' goes on from there."
+                )
+            else:
+                shutil.rmtree(index.path / folder, ignore_errors=True)
+                remove_if_empty(index.path)
+            raise
+        # A model that never encoded says nothing of vectors that the documents brought along.
+        if self.model.loaded:
+            recorded = self.model.settings()
+        publish(index.path, index.new_meta(model=recorded, settings=self._settings(), **facts))
+
+    def _append(self, index: JaColBERTIndex, meta: dict[str, Any], documents: Iterator[Document]) -> None:
+        from pyterrier_jacolbert.index.change import Appender
+
+        known = index.docnos()
+        appender = Appender(index.path, meta)
+        try:
+            with tqdm(desc="appending", unit=" documents", disable=not self.verbose) as bar:
+                for block in batched(documents, _BLOCK_DOCUMENTS):
+                    there = known.docids([document.docno for document in block])
+                    for document, docid in zip(block, there.tolist(), strict=True):
+                        if docid >= 0:
+                            raise ValueError(
+                                f"{index!r} has a document {document.docno!r} already; delete that first, or leave "
+                                "this out."
+                            )
+                    appender.add(self._shard(block, bar))
+            appender.finish()
+        finally:
+            appender.close()
+
+    def _shard(self, block: list[Document], bar: tqdm) -> Shard:
+        from pyterrier_jacolbert.index.build import Shard
+
+        return Shard(
+            [document.docno for document in block],
+            [_digest(document) for document in block],
+            self._vectors(block, bar),
+            [zlib.compress(document.text.encode("utf-8")) for document in block] if self.store_text else (),
+        )
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "text_field": self.text_field,
+            "title_field": self.title_field,
+            "store_text": self.store_text,
+            "pool_factor": self.pool_factor,
+        }
+
+    def _origin(self) -> dict[str, Any]:
+        model = self.model
+        return {
+            **self._settings(),
+            "model": model.model if isinstance(model.model, str) else None,
+            **{name: getattr(model, name) for name in ("revision", "max_document_length", "truncate_dim", "dtype")},
+        }
+
+    def _vectors(self, block: list[Document], bar: tqdm) -> Sequence[np.ndarray]:
+        """The token vectors of documents: those that they carry, and the encoded text of the rest."""
+        vectors: list[Any] = [document.fields.get(DOC_EMBS) for document in block]
+        plain = [number for number, rows in enumerate(vectors) if rows is None]
+        if plain:
+            encoded = self.model.encode_documents([block[number].text for number in plain], bar.update)
+            for number, rows in zip(plain, encoded, strict=True):
+                vectors[number] = rows
+        bar.update(len(block) - len(plain))
+        vectors = [np.asarray(rows, dtype=np.float32) for rows in vectors]
+        return vectors if self.pool_factor is None else _pooled(vectors, self.pool_factor)
+
+    def __repr__(self) -> str:
+        return describe(self)
+
+
+def _pooled(vectors: list[np.ndarray], factor: float) -> list[np.ndarray]:
+    """Fewer vectors of each document; a document without vectors has none."""
+    import torch
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    pooling = HierarchicalTokenPooling(factor)
+    return [pooling.pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows for rows in vectors]
+
+
+def _digest(document: Document) -> int:
+    """64 bits of what a document is: its docno, and its text or its vectors."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (document.docno.encode("utf-8"), document.text.encode("utf-8")):
+        digest.update(len(part).to_bytes(8, "little") + part)
+    if DOC_EMBS in document.fields:
+        digest.update(np.ascontiguousarray(document.fields[DOC_EMBS], dtype=np.float32).tobytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def _shown_in(bar: tqdm) -> Callable[[str, int, int], object]:
+    def show(what: str, done: int, total: int) -> None:
+        bar.set_description(what)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show

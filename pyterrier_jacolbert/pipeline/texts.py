@@ -1,0 +1,38 @@
+"""The stored text of documents, for frames that name them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyterrier as pt
+
+from pyterrier_jacolbert.frames import DOCNO, check_ids
+from pyterrier_jacolbert.pipeline.sources import Index
+from pyterrier_jacolbert.transformer import SettingsTransformer
+
+
+class StoredText(SettingsTransformer):
+    """Adds ``text`` to frames with ``docno``, from an index that was built with ``store_text=True``.
+
+    Args:
+        index: the index.
+    """
+
+    schematic: dict[str, Any] = {"label": "Stored text", "help_url": None}
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
+        """The rows with ``text``; a text that is there is replaced.
+
+        Raises:
+            pt.validate.InputValidationError: ``docno`` is missing.
+            ValueError: documents that the index does not have.
+        """
+        pt.validate.columns(inp, includes=[DOCNO], context=self)
+        check_ids(inp, DOCNO)
+        stored = self.index.token_vectors()
+        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        return inp.assign(text=[stored.text(docid) for docid in docids.tolist()])

@@ -19,7 +19,7 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codec import Codec, codec_of, train_residual_codec
 from pyterrier_jacolbert.index.docnos import write_tables
-from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, write_array
+from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, room_for, write_array
 from pyterrier_jacolbert.index.manifest import JOURNAL_FILE
 
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
@@ -87,13 +87,14 @@ class Shard:
             codec: None gives ``raw``, the vectors in float16.
             first_rows: the last value of ``starts``, ``docno_starts`` and ``text_starts`` so far.
         """
-        vectors = np.concatenate(self.vectors)
+        # Rounded to float16 also where a codec follows at once: what is coded later, from raw, has the same bytes.
+        vectors = np.concatenate(self.vectors).astype(np.float16)
         names = [docno.encode("utf-8") for docno in self.docnos]
         columns = {
             "docno_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
             "docno_starts": first_rows["docno_starts"] + np.cumsum([len(name) for name in names]),
             "starts": first_rows["starts"] + np.cumsum([len(rows) for rows in self.vectors]),
-            **({"raw": vectors.astype(np.float16)} if codec is None else codec.encode(vectors)),
+            **({"raw": vectors} if codec is None else codec.encode(vectors.astype(np.float32))),
         }
         if self.texts:
             columns["text_bytes"] = np.frombuffer(b"".join(self.texts), dtype=np.uint8)
@@ -116,16 +117,21 @@ class Arrays:
         self.entries: dict[str, Any] = dict(entries)
         self._open: dict[str, GrowingArray] = {}
 
-    def append(self, columns: Mapping[str, np.ndarray]) -> None:
-        """Adds rows to arrays; one that is not there begins."""
-        for name, rows in columns.items():
-            if name not in self._open:
-                self._open[name] = self._growing(name, rows)
-            self._open[name].append(rows)
+    def append(self, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Adds rows to arrays, of which one that is not there begins, and brings them to the disk.
 
-    def flush(self) -> dict[str, Any]:
-        """Brings all to the disk; the entries by name."""
-        self.entries |= {name: array.flush() for name, array in self._open.items()}
+        Returns:
+            The entries of all arrays by name.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with room_for(self._directory, sum(rows.nbytes for rows in columns.values())):
+            for name, rows in columns.items():
+                if name not in self._open:
+                    self._open[name] = self._growing(name, rows)
+                self._open[name].append(rows)
+            self.entries |= {name: array.flush() for name, array in self._open.items()}
         return self.entries
 
     def close(self) -> None:
@@ -288,7 +294,7 @@ class Builder:
             progress("coding", done, tokens)
 
     def _save(self, **changes: Any) -> None:  # noqa: ANN401
-        self._journal |= changes | {"arrays": self._arrays.flush()}
+        self._journal |= changes | {"arrays": self._arrays.entries}
         replace_json(self._directory / self._folder / JOURNAL_FILE, self._journal)
 
 

@@ -53,11 +53,10 @@ class Appender:
         shard.check(self._meta["dim"])
         firsts = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
         self._arrays.append(shard.columns(self._codec, firsts))
-        self._arrays.flush()
 
     def finish(self) -> None:
         """Makes the index the longer one."""
-        files = {**self._meta["files"], **self._arrays.flush()}
+        files = {**self._meta["files"], **self._arrays.entries}
         names, starts = self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         self._arrays.close()
         tables = write_tables(self._directory, f"{self._folder}/{_generation(self._meta) + 1}.", names, starts)
@@ -116,9 +115,9 @@ def merge(parts: Sequence[Stored], directory: Path, folder: str) -> dict[str, An
     arrays = Arrays(directory, folder, {})
     for part in parts:
         kept = np.setdiff1d(np.arange(len(part)), part.deleted)
-        for first in range(0, len(kept), _COPIED_AT_ONCE):
+        for first in range(0, max(1, len(kept)), _COPIED_AT_ONCE):  # no document makes the files too
             copy(part, kept[first : first + _COPIED_AT_ONCE], arrays)
-    files = dict(arrays.flush())
+    files = dict(arrays.entries)
     arrays.close()
     for name in parts[0].parameters:
         files[name] = write_array(directory, f"{folder}/{name}", parts[0].parameters[name])
@@ -139,7 +138,6 @@ def copy(stored: Stored, docids: np.ndarray, arrays: Arrays) -> None:
     if stored.texts is not None:
         columns["text_bytes"], ends["text_starts"] = _take(*stored.texts, docids)
     arrays.append({**columns, **{name: arrays.last(name) + values for name, values in ends.items()}})
-    arrays.flush()
 
 
 def _take(rows: np.ndarray, starts: np.ndarray, docids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

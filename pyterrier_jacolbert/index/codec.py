@@ -314,7 +314,7 @@ def _range(factors: np.ndarray) -> np.ndarray:
     if not len(factors):
         return np.array([-1, 1], dtype=np.float32)
     low, high = np.log(np.quantile(factors, [0.0005, 0.9995]))
-    room = max(0.1 * (high - low), 1e-3)
+    room = max(0.25 * (high - low), 0.05)  # for what the sample does not hold
     return np.array([low - room, high + room], dtype=np.float32)
 
 

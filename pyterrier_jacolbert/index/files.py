@@ -8,10 +8,12 @@ behind them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,15 +107,36 @@ class GrowingArray:
         }
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._sums.close()
+        """Closes the files; what was not flushed does not count, so a disk that has no room for it is no error here."""
+        for file in (self._file, self._sums):
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+@contextlib.contextmanager
+def room_for(directory: Path, needed: int) -> Iterator[None]:
+    """Says of a full disk how many bytes the block would have needed.
+
+    Raises:
+        OSError: there was no room, or not enough within a quota or limit.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(directory).free
+        raise OSError(
+            error.errno,
+            f"There is no room in {directory} for {needed:,} bytes more ({free:,} are free); nothing that was there is "
+            "lost, so make room and try again",
+        ) from None
 
 
 def write_array(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]:
     """Writes a whole array and returns its entry."""
     growing = GrowingArray(directory, name, array.dtype.newbyteorder("<").str, array.shape[1:])
-    with contextlib.closing(growing):
+    with contextlib.closing(growing), room_for(directory, array.nbytes):
         growing.append(array)
         return growing.flush()
 
@@ -201,7 +224,7 @@ def replace_json(path: Path, content: dict[str, Any]) -> None:
     """Writes a JSON file in one step: whoever reads it sees the old one or the new one. It holds its own checksum."""
     text = with_digest(content)
     side = path.with_name(f"{path.name}.new")
-    with side.open("w", encoding="utf-8") as file:
+    with room_for(path.parent, len(text)), side.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

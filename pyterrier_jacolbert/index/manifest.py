@@ -96,6 +96,8 @@ def publish(directory: Path, meta: dict[str, Any]) -> None:
 def sweep(directory: Path, meta: dict[str, Any] | None) -> None:
     """Removes what no manifest names in the folders of an index; an interrupted build and other people's files stay."""
     named = set() if meta is None else named_files(meta)
+    for side in (directory / f"{META_FILE}.new", *directory.glob(f"data-*/{JOURNAL_FILE}.new")):
+        side.unlink(missing_ok=True)  # of a writer that was killed before it took its place
     for folder in directory.glob("data-*"):
         if any(name.startswith(f"{folder.name}/") for name in named):
             for file in folder.iterdir():

@@ -172,7 +172,9 @@ def test_indexes_that_do_not_fit_together_are_not_merged(tmp_path):
     other = build(tmp_path / "other", range(10, 12), "float16")
     with pytest.raises(ValueError, match="both have a document '文書4'; delete it in one of them"):
         pj.JaColBERTIndex.merge([a.path, b.path], tmp_path / "out")
-    with pytest.raises(ValueError, match="has compression='float16' and .* has 'int8'; merge indexes that were built alike"):
+    with pytest.raises(
+        ValueError, match="has compression='float16' and .* has 'int8'; merge indexes that were built alike"
+    ):
         pj.JaColBERTIndex.merge([a.path, other.path], tmp_path / "out")
     with pytest.raises(FileExistsError):
         pj.JaColBERTIndex.merge([a.path], b.path)

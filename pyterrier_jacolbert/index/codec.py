@@ -176,13 +176,22 @@ class ResidualCodec:
         return {"residuals": codes, "centroid_ids": ids, "gains": gains}
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Adds up centroid and residual, and turns them back."""
-        gains = columns["gains"]
+        """Adds up centroid and residual, and turns them back.
+
+        Raises:
+            ValueError: a centroid that is not there.
+        """
+        gains, ids = columns["gains"], columns["centroid_ids"]
+        if len(ids) and ids.max() >= len(self.centroids):
+            raise ValueError(
+                f"A code names centroid {ids.max()} of {len(self.centroids)}, so the index is damaged; build it again, "
+                "or fetch it again."
+            )
         lengths, norms = (_from_codes(gains[:, i], self.gain_range[i]) for i in range(2))
         out = np.empty((len(gains), self.dim), dtype=np.float32)
         dequantise(
             columns["residuals"],
-            columns["centroid_ids"],
+            ids,
             lengths,
             norms,
             self.centroids.astype(np.float32),

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.files import map_array, write_array
+from pyterrier_jacolbert.index.files import map_array, map_starts, write_array
 
 
 def write_tables(directory: Path, prefix: str, names: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
@@ -73,7 +73,7 @@ class Docnos(Sequence[str]):
     ) -> None:
         self._deleted = deleted
         self._bytes = map_array(directory, files["docno_bytes"])
-        self._starts = map_array(directory, files["docno_starts"])
+        self._starts = map_starts(directory, files["docno_starts"], len(self._bytes))
         self._hashes = map_array(directory, files["docno_hashes"])
         self._by_hash = map_array(directory, files["docno_by_hash"])
         #: uint32 ``(n_docs,)``: each docid's position among the docnos in ascending order.

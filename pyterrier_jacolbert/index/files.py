@@ -170,6 +170,23 @@ def map_array(directory: Path, entry: dict[str, Any]) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))  # slices of a plain array are cheaper
 
 
+def map_starts(directory: Path, entry: dict[str, Any], count: int) -> np.ndarray:
+    """Maps an array of where each piece of another starts, int64 ``(n + 1,)``, whose last value is ``count``.
+
+    Kernels trust these numbers, so they are checked whenever an index is opened.
+
+    Raises:
+        ValueError: they do not ascend from 0 to ``count``.
+    """
+    starts = map_array(directory, entry)
+    if not len(starts) or starts[0] != 0 or starts[-1] != count or (starts[1:] < starts[:-1]).any():
+        raise ValueError(
+            f"{directory / entry['file']} does not ascend from 0 to {count}, so the index is damaged; build it again, "
+            "or fetch it again."
+        )
+    return starts
+
+
 def damage(directory: Path, entries: Iterable[dict[str, Any]]) -> Iterator[Damage]:
     """Reads files from end to end and yields what is not as it was written."""
     for entry in entries:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codec import codec_of
 from pyterrier_jacolbert.index.docnos import Docnos
-from pyterrier_jacolbert.index.files import map_array
+from pyterrier_jacolbert.index.files import map_array, map_starts
 from pyterrier_jacolbert.index.search import TokenVectors
 
 
@@ -31,11 +31,14 @@ class Stored:
         self.codec = codec_of(meta["compression"], meta["dim"], self.parameters)
         self.columns = {name: maps[name] for name in self.codec.columns}
         #: int64 ``(n_docs + 1,)``: document ``i`` has rows ``starts[i]`` to ``starts[i + 1]``.
-        self.starts = maps["starts"]
+        self.starts = map_starts(directory, meta["files"]["starts"], len(next(iter(self.columns.values()))))
         #: uint32, ascending: the docids that are deleted.
         self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
         self.docnos = Docnos(directory, meta["files"], self._is_deleted)
-        self.texts = (maps["text_bytes"], maps["text_starts"]) if "text_bytes" in maps else None
+        self.texts: tuple[np.ndarray, np.ndarray] | None = None
+        if "text_bytes" in maps:
+            text_starts = map_starts(directory, meta["files"]["text_starts"], len(maps["text_bytes"]))
+            self.texts = maps["text_bytes"], text_starts
 
     def __len__(self) -> int:
         return len(self.starts) - 1

@@ -155,7 +155,7 @@ class JaColBERTIndex(DirectoryArtifact):
 
         Raises:
             ValueError: a docno that the index has already, or a document that cannot be indexed.
-            RuntimeError: another process is writing to the index.
+            BlockingIOError: another process is writing to the index.
         """
         meta = self.meta()
         fields = {name: meta["settings"][name] for name in ("text_field", "title_field", "pool_factor", "store_text")}
@@ -172,7 +172,7 @@ class JaColBERTIndex(DirectoryArtifact):
 
         Raises:
             ValueError: the index does not have one of them; nothing is deleted then.
-            RuntimeError: another process is writing to the index.
+            BlockingIOError: another process is writing to the index.
         """
         from pyterrier_jacolbert.index.change import delete
 
@@ -185,7 +185,7 @@ class JaColBERTIndex(DirectoryArtifact):
         """Rewrites the files without the deleted documents; docids move up, docnos and rankings stay.
 
         Raises:
-            RuntimeError: another process is writing to the index.
+            BlockingIOError: another process is writing to the index.
         """
         from pyterrier_jacolbert.index.change import compact
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pyterrier_jacolbert import JaColBERT
+    from pyterrier_jacolbert import JaColBERT, JaColBERTIndex
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,8 +45,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(index)
     index.add_argument("--text-field", default="text", help="the JSONL field with the text (default: text)")
     index.add_argument("--title-field", help="a JSONL field to put before the text")
-    index.add_argument("--overwrite", action="store_true", help="replace an index at that path")
+    index.add_argument("--mode", default="create", help="create, overwrite, resume or append (default: create)")
+    index.add_argument("--compression", default="auto", help="auto, float16, int8, 4bit, 2bit or 1bit (default: auto)")
+    index.add_argument("--store-text", action="store_true", help="keep the documents' text")
     index.set_defaults(run=_index)
+
+    upkeep = {
+        "stats": (_stats, "tell what an index holds, as JSON"),
+        "verify": (_verify, "compare every file of an index with its checksums"),
+        "compact": (_compact, "free the space of deleted documents"),
+        "delete": (_delete, "delete documents from an index"),
+    }
+    for name, (run, note) in upkeep.items():
+        command = commands.add_parser(name, help=note)
+        command.add_argument("index", type=Path, help="the index")
+        if name == "delete":
+            command.add_argument("docno", nargs="+", help="one or more docnos")
+        command.set_defaults(run=run)
+    joined = commands.add_parser("merge-index", help="make one index of several")
+    joined.add_argument("out", type=Path, help="the index to make")
+    joined.add_argument("index", type=Path, nargs="+", help="the indexes, in order")
+    joined.set_defaults(run=_merge_index)
 
     search = commands.add_parser("search", help="search an index")
     search.add_argument("index", type=Path, help="the index")
@@ -99,12 +118,52 @@ def _index(chosen: argparse.Namespace) -> None:
         _model(chosen),
         text_field=chosen.text_field,
         title_field=chosen.title_field,
-        mode="overwrite" if chosen.overwrite else "create",
+        mode=chosen.mode,
+        compression=chosen.compression,
+        store_text=chosen.store_text,
         verbose=True,
     )
-    index = indexer.index(_read_docs(chosen.docs))
-    meta = index.meta()
-    print(f"{index.path}: {meta['documents']} documents, {meta['tokens']} token vectors of {meta['dim']} numbers")
+    _print_size(indexer.index(_read_docs(chosen.docs)))
+
+
+def _stats(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    print(json.dumps(JaColBERTIndex(chosen.index).stats(), ensure_ascii=False, indent=1))
+
+
+def _verify(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    JaColBERTIndex(chosen.index).verify()
+    print(f"{chosen.index}: every file is as it was written")
+
+
+def _compact(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    _print_size(JaColBERTIndex(chosen.index).compact())
+
+
+def _delete(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    _print_size(JaColBERTIndex(chosen.index).delete(chosen.docno))
+
+
+def _merge_index(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert import JaColBERTIndex
+
+    _print_size(JaColBERTIndex.merge(chosen.index, chosen.out))
+
+
+def _print_size(index: JaColBERTIndex) -> None:
+    stats = index.stats()
+    deleted = f" ({stats['deleted']} more are deleted)" if stats["deleted"] else ""
+    print(
+        f"{index.path}: {stats['documents']} documents{deleted}, {stats['tokens']} token vectors of {stats['dim']} "
+        f"numbers, {stats['compression']}, {stats['bytes_per_token']:.1f} bytes each"
+    )
 
 
 def _search(chosen: argparse.Namespace) -> None:

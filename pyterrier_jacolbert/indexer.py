@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +130,7 @@ class JaColBERTIndexer(pt.Indexer):
             pt.validate.InputValidationError: a document lacks a field (a KeyError).
             ValueError: a document that cannot be indexed, or that is not the one of the interrupted build, named with
                 its position; or no documents at all.
-            RuntimeError: another process is writing to the index.
+            BlockingIOError: another process is writing to the index.
         """
         return self._index(docs)
 
@@ -152,7 +152,8 @@ class JaColBERTIndexer(pt.Indexer):
                 if begun and self.mode != "resume":
                     shutil.rmtree(index.path / begun)
                     begun = None
-                self._build(index, begun or next_folder(meta), documents, recorded)
+                total = len(docs) if isinstance(docs, Sized) else None
+                self._build(index, begun or next_folder(meta), documents, total, recorded)
         return index
 
     def index_inputs(self) -> list[list[str]]:
@@ -161,14 +162,19 @@ class JaColBERTIndexer(pt.Indexer):
         return [[DOCNO, *fields], [DOCNO, DOC_EMBS]]
 
     def _build(
-        self, index: JaColBERTIndex, folder: str, documents: Iterator[Document], recorded: dict[str, Any] | None
+        self,
+        index: JaColBERTIndex,
+        folder: str,
+        documents: Iterator[Document],
+        total: int | None,
+        recorded: dict[str, Any] | None,
     ) -> None:
         from pyterrier_jacolbert.index.build import Builder, Settings
 
         settings = Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
         builder = Builder(index.path, folder, settings, self._origin())
         try:
-            with tqdm(desc="indexing", unit=" documents", disable=not self.verbose) as bar:
+            with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
                 position = 0
                 for block in batched(documents, _BLOCK_DOCUMENTS):
                     known = block[: max(0, builder.documents - position)]

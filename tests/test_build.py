@@ -166,7 +166,7 @@ def test_one_writer_at_a_time_and_a_killed_one_holds_no_lock(tmp_path):
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "i")], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "in\n"
     with (
-        pytest.raises(RuntimeError, match=rf"is being written by process {other.pid} of "),
+        pytest.raises(BlockingIOError, match=rf"is being written by process {other.pid} of "),
         manifest.writing(tmp_path / "i"),
     ):
         pass

@@ -32,7 +32,8 @@ def test_index_and_search(jsonl, checkpoint, index, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["index", str(jsonl), made, "--model", str(checkpoint)]) == 1
     assert "mode='overwrite'" in capsys.readouterr().err
-    assert main(["index", str(jsonl), made, "--model", str(checkpoint), "--overwrite", "--title-field", "title"]) == 0
+    titled = ["--mode", "overwrite", "--title-field", "title"]
+    assert main(["index", str(jsonl), made, "--model", str(checkpoint), *titled]) == 0
 
 
 def test_tsv_and_standard_input(checkpoint, tmp_path, monkeypatch, capsys):
@@ -61,6 +62,31 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(name, content, message, check
     assert len(error) == 1
     assert message in error[0]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_index_is_looked_after_from_the_shell(tmp_path, checkpoint, docs, capsys):
+    jsonl, more, out = tmp_path / "docs.jsonl", tmp_path / "more.jsonl", tmp_path / "out"
+    jsonl.write_text(f"{json.dumps(docs[0])}\n{json.dumps(docs[1])}\n", encoding="utf-8")
+    more.write_text(json.dumps({"docno": "new", "text": "海の魚"}) + "\n", encoding="utf-8")
+    index, model = str(tmp_path / "index"), ["--model", str(checkpoint)]
+    assert main(["index", str(jsonl), index, *model, "--compression", "4bit", "--store-text"]) == 0
+    assert main(["index", str(more), index, *model, "--mode", "append", "--store-text"]) == 0
+    assert main(["delete", index, docs[0]["docno"]]) == 0
+    assert "2 documents (1 more are deleted)" in capsys.readouterr().out
+    assert main(["compact", index]) == 0
+    assert main(["verify", index]) == 0
+    assert "every file is as it was written" in capsys.readouterr().out
+    assert main(["merge-index", str(out), index]) == 0
+    capsys.readouterr()
+    assert main(["stats", str(out)]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["documents"], stats["deleted"], stats["compression"]) == (2, 0, "4bit")
+    assert main(["delete", index, "nothing"]) == 1
+    assert "are not in" in capsys.readouterr().err
+    file = next((tmp_path / "out").glob("data-*/residuals*"))
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    assert main(["verify", str(out)]) == 1
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):

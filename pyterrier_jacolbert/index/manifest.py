@@ -28,7 +28,7 @@ def writing(directory: Path) -> Iterator[None]:
     """Makes this process the index's only writer for the block; readers go on reading.
 
     Raises:
-        RuntimeError: another process is writing; it is named.
+        BlockingIOError: another process is writing; it is named.
         OSError: the directory cannot be written.
     """
     try:
@@ -37,7 +37,7 @@ def writing(directory: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         owner = (directory / _OWNER_FILE).read_text(encoding="utf-8") if (directory / _OWNER_FILE).is_file() else "?"
-        raise RuntimeError(
+        raise BlockingIOError(
             f"{directory} is being written by {owner}; wait until that is done, or end it, and try again."
         ) from None
     except OSError as error:

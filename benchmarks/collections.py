@@ -7,7 +7,9 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from examples.me5 import me5_model
@@ -60,3 +62,44 @@ def need(path: Path) -> Path:
     if not path.exists():
         sys.exit(f"skipped: {path} is not here; the benchmarks read the shared data and weights beside the checkout.")
     return path
+
+
+class Encoded:
+    """The 10,858 passages and the 4,442 questions as token vectors, encoded once and kept in a folder.
+
+    Args:
+        shared: where the collections are.
+        folder: where the vectors are kept.
+        model: encodes them, where they are not there yet.
+    """
+
+    def __init__(self, shared: Path, folder: Path, model: JaColBERT) -> None:
+        if not (folder / "done").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            documents = list(passages(shared))
+            for name, texts, encode in (
+                ("documents", [doc["text"] for doc in documents], model.encode_documents),
+                ("queries", questions(shared)["query"].tolist(), model.encode_queries),
+            ):
+                vectors = encode(texts)
+                np.save(folder / f"{name}.npy", np.concatenate(vectors).astype(np.float16))
+                np.save(folder / f"{name}.starts.npy", np.cumsum([0, *map(len, vectors)]))
+            (folder / "docnos.json").write_text(json.dumps([doc["docno"] for doc in documents]), encoding="utf-8")
+            (folder / "done").touch()
+        self.folder = folder
+        self.docnos: list[str] = json.loads((folder / "docnos.json").read_text(encoding="utf-8"))
+        self.vectors = np.load(folder / "documents.npy", mmap_mode="r")
+        self.starts = np.load(folder / "documents.starts.npy")
+        self.query_vectors = np.load(folder / "queries.npy", mmap_mode="r")
+        self.query_starts = np.load(folder / "queries.starts.npy")
+
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """Documents as an indexer takes them, with their vectors."""
+        for docno, first, end in zip(self.docnos, self.starts, self.starts[1:], strict=False):
+            yield {"docno": docno, "doc_embs": np.asarray(self.vectors[first:end], dtype=np.float32)}
+
+    def topics(self, shared: Path) -> pd.DataFrame:
+        """The questions with ``query_embs`` and ``relevant``."""
+        bounds = zip(self.query_starts, self.query_starts[1:], strict=False)
+        rows = [np.asarray(self.query_vectors[first:end], dtype=np.float32) for first, end in bounds]
+        return questions(shared).drop(columns="query").assign(query_embs=rows)

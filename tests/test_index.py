@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 import pytest
+import torch
 from checkpoints import write_stanford_checkpoint
+from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 import pyterrier_jacolbert as pj
 from pyterrier_jacolbert import indexer
@@ -114,6 +116,21 @@ def test_the_same_documents_give_the_same_bytes_whatever_block_or_verbosity(mode
     whole = pj.JaColBERTIndex(tmp_path / "a", model)
     np.testing.assert_array_equal(blocks.token_vectors().starts, whole.token_vectors().starts)
     np.testing.assert_allclose(vectors_of(blocks), vectors_of(whole), atol=5e-3)
+
+
+def test_pooled_vectors_are_those_of_sentence_transformers(index, model, docs, topics, tmp_path):
+    settings = {"pool_factor": 2, "compression": "float16"}
+    pooled = pj.JaColBERTIndexer(tmp_path / "pooled", model, **settings).index(docs[:4])
+    pooled.append(docs[4:])
+    pooling = HierarchicalTokenPooling(2)
+    for docid, doc in enumerate(docs):
+        rows = model.encode_documents([doc["text"]])[0]
+        expected = pooling.pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows
+        np.testing.assert_allclose(pooled.token_vectors().rows(docid, docid + 1), expected, atol=2e-3)
+    assert pooled.stats()["tokens"] < 0.65 * index.stats()["tokens"]
+    assert len(pooled.retriever()(topics)) == len(index.retriever()(topics))
+    with pytest.raises(ValueError, match="pool_factor must be 1 or more"):
+        pj.JaColBERTIndexer(tmp_path / "x", model, pool_factor=0.5)
 
 
 def test_titles_come_before_texts(model, docs, tmp_path):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from pyterrier_jacolbert.index import centroids as centroids_module
 from pyterrier_jacolbert.index import kernels
 from pyterrier_jacolbert.index.centroids import cluster, nearest
 from pyterrier_jacolbert.index.codec import (
@@ -151,6 +152,18 @@ def test_argmax_equals_its_reference():
     out = np.empty(50, dtype=np.uint16)
     kernels.argmax_rows(products, bias, out)
     assert np.array_equal(out, kernels.argmax_rows_reference(products, bias))
+
+
+def test_many_centroids_are_found_in_groups_nearly_as_well(monkeypatch):
+    vectors = unit(8000, 16, clusters=300)
+    errors = []
+    for at_once in (1024, 100):
+        monkeypatch.setattr(centroids_module, "_AT_ONCE", at_once)
+        centroids = cluster(vectors, 400)
+        assert 390 <= len(centroids) <= 400
+        errors.append(((vectors - centroids[nearest(vectors, centroids)]) ** 2).sum())
+    assert errors[1] < 1.3 * errors[0]  # groups that cut across the 300 clusters cost something
+    assert len(cluster(np.repeat(vectors[:3], 500, axis=0), 400)) <= 3 * 20
 
 
 def test_clustering_is_the_same_every_time_and_lowers_the_error():

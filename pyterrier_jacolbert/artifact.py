@@ -146,11 +146,18 @@ class JaColBERTIndex(DirectoryArtifact):
         self._open = None
         return self
 
-    def append(self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, verbose: bool = False) -> JaColBERTIndex:
+    def append(
+        self,
+        docs: Iterable[Mapping[str, Any]] | pd.DataFrame,
+        *,
+        shard_documents: int = 4096,
+        verbose: bool = False,
+    ) -> JaColBERTIndex:
         """Adds documents, encoded and compressed as those there are. Until all are in, readers see the index as it was.
 
         Args:
             docs: as :meth:`JaColBERTIndexer.index` takes them, with docnos that the index does not have.
+            shard_documents: documents that are encoded and brought to the disk together.
             verbose: whether to show a progress bar.
 
         Raises:
@@ -161,7 +168,8 @@ class JaColBERTIndex(DirectoryArtifact):
         fields = {name: meta["settings"][name] for name in ("text_field", "title_field", "pool_factor", "store_text")}
         from pyterrier_jacolbert.indexer import JaColBERTIndexer
 
-        JaColBERTIndexer(self.path, self.model, mode="append", verbose=verbose, **fields).index(docs)
+        settings = {**fields, "shard_documents": shard_documents, "verbose": verbose}
+        JaColBERTIndexer(self.path, self.model, mode="append", **settings).index(docs)
         self._open = None
         return self
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyterrier as pt
 
 from pyterrier_jacolbert import __version__
-from pyterrier_jacolbert.index.files import damage
+from pyterrier_jacolbert.index.files import damage, named_files
 from pyterrier_jacolbert.index.store import META_FILE, read_meta
 
 PACKAGE = "pyterrier-jacolbert"
@@ -91,6 +92,11 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         found = "; ".join(map(str, damage(self.path, self.meta()["files"].values())))
         if found:
             raise ValueError(f"{self.path} is damaged, so build it again, or fetch it again: {found}.")
+
+    def _package_files(self) -> Iterator[tuple[str, str]]:
+        # PyTerrier's hook for build_package and to_hf: locks, owners and interrupted builds stay here.
+        for name in sorted({META_FILE, *named_files(self.meta())}):
+            yield name, str(self.path / name)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.path.absolute() == other.path.absolute()

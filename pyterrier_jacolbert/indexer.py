@@ -37,10 +37,6 @@ if TYPE_CHECKING:
 
     from pyterrier_jacolbert.index.build import Shard
 
-#: Documents read, encoded and written at a time; their vectors in float32 are the build's memory (about 250 MiB for
-#: documents of 120 tokens of 128 numbers).
-_BLOCK_DOCUMENTS = 4096
-
 
 class JaColBERTIndexer(pt.Indexer):
     """Encodes documents and writes a :class:`JaColBERTIndex`, in one pass over any iterable.
@@ -50,8 +46,9 @@ class JaColBERTIndexer(pt.Indexer):
     without text is indexed, and never retrieved. Documents that carry ``doc_embs`` (from ``model.doc_encoder()``, say)
     are stored without encoding.
 
-    Memory: some 250 MiB for a block of documents, ``sample_tokens`` vectors twice in float32 where a residual codec is
-    trained, and about 150 bytes a document for docnos.
+    Memory: the vectors of ``shard_documents`` documents (some 250 MiB for documents of 120 tokens of 128 numbers),
+    ``sample_tokens`` vectors twice in float32 where a residual codec is trained, and about 150 bytes a document for
+    docnos.
 
     Args:
         path: the directory; None makes a temporary one, which lives as long as the returned index.
@@ -65,6 +62,8 @@ class JaColBERTIndexer(pt.Indexer):
             ``"auto"`` takes int8 up to 20 million tokens and 4 bits beyond.
         n_centroids: of a residual codec; None chooses by the number of tokens.
         sample_tokens: the most token vectors that a residual codec is trained on.
+        shard_documents: documents that are encoded and brought to the disk together; what a killed build loses, and
+            most of its memory.
         pool_factor: replaces the vectors of a document by so many times fewer, the means of clusters of like ones
             (Clavié et al., arXiv 2409.14683; Sentence Transformers' ``HierarchicalTokenPooling``); None keeps all.
         store_text: whether to keep the documents' text, title first, for ``text_loader()``.
@@ -90,6 +89,7 @@ class JaColBERTIndexer(pt.Indexer):
         compression: str = "auto",
         n_centroids: int | None = None,
         sample_tokens: int = 2**19,
+        shard_documents: int = 4096,
         pool_factor: float | None = None,
         store_text: bool = False,
         verbose: bool = False,
@@ -97,7 +97,11 @@ class JaColBERTIndexer(pt.Indexer):
         if mode not in MODES:
             raise ValueError(f"mode must be one of {', '.join(map(repr, MODES))}, not {mode!r}.")
         check_compression(compression, "auto")
-        for name, number in (("n_centroids", n_centroids), ("sample_tokens", sample_tokens)):
+        for name, number in (
+            ("n_centroids", n_centroids),
+            ("sample_tokens", sample_tokens),
+            ("shard_documents", shard_documents),
+        ):
             if number is not None and (not isinstance(number, int) or number < 1):
                 raise ValueError(f"{name} must be a positive integer, not {number!r}.")
         if pool_factor is not None and not pool_factor >= 1:
@@ -110,6 +114,7 @@ class JaColBERTIndexer(pt.Indexer):
         self.compression = compression
         self.n_centroids = n_centroids
         self.sample_tokens = sample_tokens
+        self.shard_documents = shard_documents
         self.pool_factor = pool_factor
         self.store_text = store_text
         self.verbose = verbose
@@ -176,7 +181,7 @@ class JaColBERTIndexer(pt.Indexer):
         try:
             with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
                 position = 0
-                for block in batched(documents, _BLOCK_DOCUMENTS):
+                for block in batched(documents, self.shard_documents):
                     known = block[: max(0, builder.documents - position)]
                     for number, document in enumerate(known, start=position):
                         builder.check(number, document.docno, _digest(document))
@@ -213,7 +218,7 @@ class JaColBERTIndexer(pt.Indexer):
         appender = Appender(index.path, meta)
         try:
             with tqdm(desc="appending", unit=" documents", disable=not self.verbose) as bar:
-                for block in batched(documents, _BLOCK_DOCUMENTS):
+                for block in batched(documents, self.shard_documents):
                     there = known.docids([document.docno for document in block])
                     for document, docid in zip(block, there.tolist(), strict=True):
                         if docid >= 0:
@@ -249,6 +254,7 @@ class JaColBERTIndexer(pt.Indexer):
         return {
             **self._settings(),
             "model": model.model if isinstance(model.model, str) else None,
+            "shard_documents": self.shard_documents,
             **{name: getattr(model, name) for name in ("revision", "max_document_length", "truncate_dim", "dtype")},
         }
 

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tarfile
 
+import lz4.frame
 import numpy as np
 import pandas as pd
 import pyterrier as pt
@@ -12,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert import indexer
 from pyterrier_jacolbert.index import change
 from pyterrier_jacolbert.index.manifest import META_FILE
 
@@ -187,7 +188,7 @@ class PowerCut(BaseException):
 
 
 CHANGES = {
-    "append": lambda index: index.append(documents(range(20, 32))),
+    "append": lambda index: index.append(documents(range(20, 32)), shard_documents=5),
     "delete": lambda index: index.delete(["文書3", "文書9"]),
     "compact": lambda index: index.compact(),
 }
@@ -195,7 +196,6 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_after_a_kill_the_index_is_the_old_or_the_new_one(tmp_path, name, monkeypatch):
-    monkeypatch.setattr(indexer, "_BLOCK_DOCUMENTS", 5)
     monkeypatch.setattr(change, "_COPIED_AT_ONCE", 5)
     start = build(tmp_path / "start", range(20))
     start.delete(["文書5"])
@@ -256,6 +256,16 @@ def test_stored_texts_come_back_after_every_change(tmp_path, model, docs):
         index.text_loader("title")
     with pytest.raises(ValueError, match="holds no text; build it with store_text=True"):
         build(tmp_path / "plain", range(2)).text_loader()
+
+
+def test_a_package_holds_what_the_manifest_names_and_nothing_else(tmp_path):
+    index = build(tmp_path / "i", range(20)).delete(["文書3"])
+    (index.path / "data-9").mkdir()
+    (index.path / "data-9" / "journal.json").write_text("{}")
+    index.build_package(str(tmp_path / "p.tar.lz4"), verbose=False)
+    with lz4.frame.open(tmp_path / "p.tar.lz4") as stream, tarfile.open(fileobj=stream) as package:
+        names = {member.name for member in package.getmembers() if member.isfile()}
+    assert names == {str(name) for name in contents(index.path) if name.parts[0] not in (".lock", "data-9")}
 
 
 def test_stats_count_every_file(tmp_path):

@@ -16,7 +16,6 @@ from checkpoints import write_stanford_checkpoint
 from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert import indexer
 from pyterrier_jacolbert.index.files import replace_json
 
 
@@ -80,7 +79,7 @@ def test_an_index_of_a_model_object_says_that_it_needs_one(model, docs, topics, 
 
 def test_another_checkpoint_is_warned_of_and_another_dimension_refused(index, topics, tmp_path):
     other = write_stanford_checkpoint(tmp_path / "other", hidden=64, dim=128, seed=1)
-    with pytest.warns(UserWarning, match="built with other weights"):
+    with pytest.warns(UserWarning, match=rf"built with the checkpoint '{index.model.model}' .* encoded with .*other'"):
         pj.JaColBERTIndex(index.path, str(other)).retriever()(topics)
     small = write_stanford_checkpoint(tmp_path / "small", hidden=64, dim=16)
     with pytest.raises(ValueError, match="makes vectors of 16 numbers and .* stores 128"):
@@ -106,13 +105,12 @@ def test_a_document_without_text_keeps_its_place_and_is_never_found(index, topic
     assert set(found["docno"]) == {doc["docno"] for doc in docs} - {"d6"}
 
 
-def test_the_same_documents_give_the_same_bytes_whatever_block_or_verbosity(model, docs, tmp_path, monkeypatch, capsys):
+def test_the_same_documents_give_the_same_bytes_whatever_block_or_verbosity(model, docs, tmp_path, capsys):
     pj.JaColBERTIndexer(tmp_path / "a", model).index(docs)
     pj.JaColBERTIndexer(tmp_path / "b", model, verbose=True).index(pd.DataFrame(docs))
     assert conformance.contents(tmp_path / "a") == conformance.contents(tmp_path / "b")
     assert "documents/s" in capsys.readouterr().err
-    monkeypatch.setattr(indexer, "_BLOCK_DOCUMENTS", 3)
-    blocks = pj.JaColBERTIndexer(tmp_path / "c", model).index(docs)
+    blocks = pj.JaColBERTIndexer(tmp_path / "c", model, shard_documents=3).index(docs)
     whole = pj.JaColBERTIndex(tmp_path / "a", model)
     np.testing.assert_array_equal(blocks.token_vectors().starts, whole.token_vectors().starts)
     np.testing.assert_allclose(vectors_of(blocks), vectors_of(whole), atol=5e-3)

@@ -21,10 +21,8 @@ SCRIPT = """
 import sys
 import numpy as np
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert import indexer
 from pyterrier_jacolbert.index import build
 
-indexer._BLOCK_DOCUMENTS = 100
 build._CODED_AT_ONCE = 2000
 
 def documents(count, dim=32):
@@ -33,7 +31,7 @@ def documents(count, dim=32):
         yield {"docno": f"d{number}", "doc_embs": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
 def run(path, mode, count=3000, compression="4bit"):
-    settings = {"mode": mode, "compression": compression, "n_centroids": 64}
+    settings = {"mode": mode, "compression": compression, "n_centroids": 64, "shard_documents": 100}
     return pj.JaColBERTIndexer(path, "somebody/unused", **settings).index(documents(count))
 """
 
@@ -97,13 +95,13 @@ def test_a_resume_encodes_nothing_again_and_names_the_first_difference(tmp_path,
         yield from docs[:upto]
         raise RuntimeError("the network went away")
 
-    make = {"mode": "resume", "compression": "int8"}
+    make = {"mode": "resume", "compression": "int8", "shard_documents": 100}
     with pytest.raises(RuntimeError, match="network") as caught:
         pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(failing(230))
     assert any("200 documents are done" in note and "mode='resume'" in note for note in caught.value.__notes__)
     assert not pj.JaColBERTIndex(tmp_path / "i").built()
     with pytest.raises(FileExistsError, match=r"holds an interrupted build; go on with it with mode='resume'"):
-        pj.JaColBERTIndexer(tmp_path / "i", model, compression="int8").index(docs)
+        pj.JaColBERTIndexer(tmp_path / "i", model, compression="int8", shard_documents=100).index(docs)
     changed = [*docs[:7], {"docno": "d7", "text": "別の文"}, *docs[8:]]
     with pytest.raises(ValueError, match=r"position 7, 'd7', is not the one .* but with other content"):
         pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(changed)
@@ -117,7 +115,7 @@ def test_a_resume_encodes_nothing_again_and_names_the_first_difference(tmp_path,
     done = pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(docs)
     assert seen == [doc["text"] for doc in docs[200:]]
     assert len(done) == 250
-    whole = pj.JaColBERTIndexer(tmp_path / "whole", model, compression="int8").index(docs)
+    whole = pj.JaColBERTIndexer(tmp_path / "whole", model, compression="int8", shard_documents=100).index(docs)
     assert contents(done.path) == contents(whole.path)
     seen.clear()
     again = pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(docs)  # a finished index is returned
@@ -133,7 +131,7 @@ def test_overwriting_leaves_the_old_index_readable_until_the_new_one_is_complete
         assert len(pj.JaColBERTIndex(tmp_path / "i")) == 150
         raise RuntimeError("power")
 
-    settings = {"compression": "int8", "n_centroids": 64}
+    settings = {"compression": "int8", "n_centroids": 64, "shard_documents": 100}
     with pytest.raises(RuntimeError, match="power"):
         pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", mode="overwrite", **settings).index(failing())
     kept = {name: content for name, content in contents(index.path).items() if name in before}

@@ -216,6 +216,12 @@ def damage(directory: Path, entries: Iterable[dict[str, Any]]) -> Iterator[Damag
                     yield Damage(name, first, end, "the content is not what was written")
 
 
+def named_files(meta: dict[str, Any]) -> set[str]:
+    """The files of an index, relative to its folder, with those of their checksums."""
+    names = {entry["file"] for entry in meta["files"].values()}
+    return names | {f"{name}.sums" for name in names}
+
+
 def _digest(content: bytes = b"") -> Any:  # noqa: ANN401 (hashlib names no type)
     return hashlib.blake2b(content, digest_size=_SUM_BYTES)
 

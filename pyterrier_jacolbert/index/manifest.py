@@ -12,7 +12,7 @@ from typing import Any
 
 import filelock
 
-from pyterrier_jacolbert.index.files import replace_json, sync_directory
+from pyterrier_jacolbert.index.files import named_files, replace_json, sync_directory
 from pyterrier_jacolbert.index.store import META_FILE
 
 #: What a path is built with.
@@ -111,12 +111,6 @@ def next_folder(meta: dict[str, Any] | None) -> str:
     """The name of a folder for a new generation of files."""
     numbers = [0] if meta is None else [int(entry["file"].split("/")[0][5:]) for entry in meta["files"].values()]
     return f"data-{max(numbers) + 1}"
-
-
-def named_files(meta: dict[str, Any]) -> set[str]:
-    """The files of an index, relative to its folder, with those of their checksums."""
-    names = {entry["file"] for entry in meta["files"].values()}
-    return names | {f"{name}.sums" for name in names}
 
 
 def interrupted_build(directory: Path, meta: dict[str, Any] | None) -> str | None:

@@ -94,8 +94,9 @@ class Float16Codec:
 
 @dataclass(frozen=True)
 class Int8Codec:
-    """A scale a token and an int8 a dimension: ``dim + 2`` bytes.
+    """A scale a token and 8 bits a dimension: ``dim + 2`` bytes.
 
+    Codes are -127 to 127, stored as 1 to 255: processors multiply unsigned by signed bytes, and the query's are signed.
     A number is off by at most half a scale, which is its token's largest number divided by 127.
     """
 
@@ -105,7 +106,7 @@ class Int8Codec:
     @property
     def columns(self) -> dict[str, Column]:
         """``codes`` and ``scales``."""
-        return {"codes": Column("|i1", (self.dim,)), "scales": Column("<f2")}
+        return {"codes": Column("|u1", (self.dim,)), "scales": Column("<f2")}
 
     def encode(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """Rounds each row to multiples of its scale."""
@@ -115,11 +116,11 @@ class Int8Codec:
         short = scales.astype(np.float32) * 127 < largest
         scales[short] = np.nextafter(scales[short], np.float16(np.inf))
         steps = np.where(scales > 0, scales, np.float16(1)).astype(np.float32)
-        return {"codes": np.rint(vectors / steps[:, None]).astype(np.int8), "scales": scales}
+        return {"codes": (np.rint(vectors / steps[:, None]) + 128).astype(np.uint8), "scales": scales}
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Multiplies codes and scales."""
-        return columns["codes"].astype(np.float32) * columns["scales"].astype(np.float32)[:, None]
+        return (columns["codes"].astype(np.float32) - 128) * columns["scales"].astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def main() -> None:
 
 
 def at_once(sample: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, Assign]:
-    """faiss' k-means over the whole sample, on one thread."""
+    """One k-means over the whole sample."""
     with mock.patch.object(clustering, "_AT_ONCE", COUNT):
         centroids = clustering.cluster(sample, COUNT)
     return centroids, lambda vectors, _: clustering.nearest(vectors, centroids)

@@ -14,19 +14,28 @@ from typing import TYPE_CHECKING
 from pyterrier_jacolbert import JaColBERT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sentence_transformers import MultiVectorEncoder
 
 
-def me5_encoder(folder: Path) -> MultiVectorEncoder:
+def me5_encoder(folder: Path, pieces: Sequence[int] | None = None) -> MultiVectorEncoder:
     """Builds the encoder from a folder with its 4-bit weights, its tokenizer and its loader, ``load_q4.py``.
 
     No projection, so vectors of 384 numbers; prompts "query: " and "passage: ", as it was trained.
+
+    Args:
+        folder: of me5-small-ja.
+        pieces: the ids of the vocabulary that stay; None keeps all.
     """
     from sentence_transformers import MultiVectorEncoder
     from sentence_transformers.base.modules import Normalize, Transformer
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
     from transformers import PreTrainedTokenizerFast
     from transformers.utils import logging
+
+    if pieces is not None:
+        from vocabulary import cut_vocabulary
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -36,8 +45,11 @@ def me5_encoder(folder: Path) -> MultiVectorEncoder:
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
     with tempfile.TemporaryDirectory() as plain:
-        loader.load(str(folder)).save_pretrained(plain)
-        PreTrainedTokenizerFast.from_pretrained(folder).save_pretrained(plain)
+        model, tokenizer = loader.load(str(folder)), PreTrainedTokenizerFast.from_pretrained(folder)
+        if pieces is not None:
+            model, tokenizer = cut_vocabulary(model, tokenizer, pieces)
+        model.save_pretrained(plain)
+        tokenizer.save_pretrained(plain)
         backbone = Transformer(plain)
     return MultiVectorEncoder(
         modules=[backbone, MultiVectorMask(), Normalize(module_input_name="token_embeddings")],

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
 #: ``model_type`` in ``config_sentence_transformers.json`` of Sentence Transformers' and PyLate's multi-vector models.
 _MULTI_VECTOR_TYPES = ("MultiVectorEncoder", "ColBERT")
 
+#: The name of the checkpoint that ships with the package, and its folder.
+MINI = "mini"
+_MINI_FOLDER = Path(__file__).parent / "mini"
+
 
 def load_checkpoint(name: str, revision: str | None = None, device: str | None = None) -> MultiVectorEncoder:
     """Loads a multi-vector checkpoint: Stanford ColBERT's layout, PyLate's, or Sentence Transformers' own.
 
     Args:
-        name: a folder, or a name on the Hugging Face hub.
+        name: a folder, a name on the Hugging Face hub, or ``"mini"``, the checkpoint that ships with the package.
         revision: the hub revision (branch, tag or commit).
         device: where to load it; None takes a GPU if there is one.
 
@@ -31,6 +35,8 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
         ValueError: it is not a ColBERT checkpoint; loading it would add an untrained projection.
         ImportError: its Japanese tokenizer needs a package that is not installed.
     """
+    if name == MINI:
+        name = str(_MINI_FOLDER)
     check_folder(name)
     files = {file: _read_json(name, revision, file) for file in ("config.json", "config_sentence_transformers.json")}
     if all(content is None for content in files.values()):

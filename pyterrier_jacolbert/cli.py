@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     search.set_defaults(run=_search)
 
     demo = commands.add_parser("demo", help="search a small built-in collection, and evaluate")
-    _add_model(demo, default=None, note="a ColBERT checkpoint; without one, the demo is BM25 alone")
+    _add_model(demo, default="mini", note="a ColBERT checkpoint (default: mini, which ships with the package)")
     demo.set_defaults(run=_demo)
 
     recipes = {
@@ -90,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--output", type=Path, help="the folder of the runs (default: beside the recipe)")
         if name != "merge":
             command.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+        if name == "train":
+            command.add_argument("--tensorboard", action="store_true", help="write TensorBoard's files too")
         command.set_defaults(run=run)
     return parser
 
@@ -197,13 +199,14 @@ def _demo(chosen: argparse.Namespace) -> None:
     hard = no_shared_word()
     with tempfile.TemporaryDirectory() as folder:
         bm25 = JapaneseBM25(Path(folder) / "bm25", title_field="title").index(docs).retriever()
-        systems: dict[str, Any] = {"BM25": bm25}
-        if chosen.model:
-            indexer = JaColBERTIndexer(Path(folder) / "jacolbert", _model(chosen), title_field="title")
-            index = indexer.index(docs)
-            systems |= {"JaColBERT": index.retriever(), "BM25 % 100 >> JaColBERT": bm25 % 100 >> index.scorer()}
-        best = systems.get("JaColBERT", bm25)
-        _print_best(best(topics.iloc[:: len(topics) // 3].head(3)), docs.set_index("docno")["text"])
+        index = JaColBERTIndexer(Path(folder) / "jacolbert", _model(chosen), title_field="title").index(docs)
+        jacolbert = index.retriever()
+        systems: dict[str, Any] = {
+            "BM25": bm25,
+            "JaColBERT": jacolbert,
+            "BM25 % 100 >> JaColBERT": bm25 % 100 >> index.scorer(),
+        }
+        _print_best(pd.DataFrame(jacolbert(topics.iloc[:: len(topics) // 3].head(3))), docs.set_index("docno")["text"])
         measures: list[Any] = [nDCG @ 10, RR, "mrt"]
         tables = {
             f"all {len(topics)} questions": pt.Experiment(systems, topics, dataset.get_qrels(), measures),
@@ -214,12 +217,6 @@ def _demo(chosen: argparse.Namespace) -> None:
     for name, table in tables.items():
         print(f"\n{len(docs)} documents, {name} (mrt: milliseconds a question):")
         print(table[["name", "nDCG@10", "RR", "mrt"]].to_string(index=False, float_format="{:.3f}".format))
-    if not chosen.model:
-        print(
-            "\nThis was BM25 alone: no JaColBERT checkpoint was named. With a network, run\n"
-            "    pyterrier-jacolbert demo --model answerdotai/JaColBERTv2.5\n"
-            "without one, give the folder of a copy: --model FOLDER."
-        )
 
 
 def _mine(chosen: argparse.Namespace) -> None:
@@ -234,7 +231,8 @@ def _train(chosen: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.run import train_recipe
 
     folder = _runs(chosen)
-    results = train_recipe(Recipe.read(chosen.recipe), folder, examples_folder=folder, device=chosen.device)
+    settings = {"device": chosen.device, "tensorboard": chosen.tensorboard}
+    results = train_recipe(Recipe.read(chosen.recipe), folder, examples_folder=folder, **settings)
     for name, checkpoint in results.items():
         print(f"{name}: {checkpoint}")
 

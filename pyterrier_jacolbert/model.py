@@ -25,7 +25,8 @@ class JaColBERT:
 
     Args:
         model: a folder or hub name of a checkpoint (Stanford ColBERT's layout, PyLate's or Sentence Transformers'
-            own), or a ready ``MultiVectorEncoder``.
+            own), a ready ``MultiVectorEncoder``, or ``"mini"``: a small Japanese checkpoint that ships with the package
+            (a folder of that name is ``"./mini"``).
         revision: the hub revision.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
         dtype: how documents are encoded: ``"auto"`` is bfloat16 where the device multiplies it natively and float32

@@ -11,8 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def run_jsquad(shared, *arguments):
     """The example's table: {system: {measure: value}}."""
-    command = [sys.executable, ROOT / "examples" / "jsquad.py", "--me5", shared / "models" / "me5-small-ja"]
-    command += ["--data", shared / "data", *arguments]
+    command = [sys.executable, ROOT / "examples" / "jsquad.py", "--data", shared / "data", *arguments]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     header, *rows = done.stdout.splitlines()
@@ -27,9 +26,16 @@ def run_jsquad(shared, *arguments):
 
 @pytest.mark.slow
 def test_jsquad_with_a_small_encoder_on_every_question(shared):
-    table = run_jsquad(shared)
+    table = run_jsquad(shared, "--me5", shared / "models" / "me5-small-ja")
     assert list(table) == ["BM25", "JaColBERT", "BM25 % 100 >> JaColBERT"]
     assert table["BM25"]["nDCG@10"] >= 0.938
     assert table["JaColBERT"]["nDCG@10"] >= 0.940
     assert abs(table["BM25 % 100 >> JaColBERT"]["nDCG@10"] - table["JaColBERT"]["nDCG@10"]) <= 0.003
     assert table["JaColBERT"]["R@1"] == pytest.approx(0.897, abs=0.002)
+
+
+@pytest.mark.slow
+def test_jsquad_with_the_checkpoint_that_ships(shared):
+    table = run_jsquad(shared, "--model", "mini")
+    assert table["JaColBERT"]["nDCG@10"] == pytest.approx(0.9607, abs=0.001)
+    assert table["JaColBERT"]["R@1"] >= 0.925

@@ -53,6 +53,19 @@ def test_merged_weights_are_the_float64_mean(parents, weights, tmp_path):
         np.testing.assert_allclose(value, np.average(stack, axis=0, weights=weights), rtol=1e-7, atol=1e-7)
 
 
+def test_a_tokenizer_that_spells_out_more_of_its_settings_is_the_same(native, tmp_path):
+    for name, changes in (
+        ("more", {"pad_to_multiple_of": None, "padding_side": "right"}),
+        ("other", {"unk_token": "[X]"}),
+    ):
+        shutil.copytree(native[1], tmp_path / name)
+        file = tmp_path / name / "tokenizer_config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+    assert merge([native[0], tmp_path / "more"], out=tmp_path / "merged").is_dir()
+    with pytest.raises(ValueError, match="their tokenizer_config.json differ, so their tokens do"):
+        merge([native[0], tmp_path / "other"], out=tmp_path / "not")
+
+
 def test_any_order_gives_the_same_files(parents, tmp_path):
     def content(order):
         folder = merge([parents[i] for i in order], out=tmp_path / "-".join(map(str, order)))

@@ -44,8 +44,6 @@ LOSSES = {
     "KL alone": {"loss": "kl", "normalize_student": False, "normalize_teacher": False},
     "MarginMSE": {"loss": "margin_mse", "normalize_student": False, "normalize_teacher": False},
     "hard labels": {"loss": "hard_labels", "normalize_student": False},
-    "KL + min-max, in-batch negatives": {"in_batch_negatives": True},
-    "KL + min-max, in-batch negatives at temperature 0.1": {"in_batch_negatives": True, "in_batch_temperature": 0.1},
 }
 REFERENCE = "KL + min-max"
 DRAWS = 10_000

@@ -9,7 +9,6 @@ the rows that the journal names was not finished, and is cut off when the build 
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from pyterrier_jacolbert.index.codec import Codec, codec_of, train_residual_codec
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, room_for, write_array
-from pyterrier_jacolbert.index.manifest import JOURNAL_FILE
+from pyterrier_jacolbert.index.manifest import JOURNAL_FILE, begin_folder
 
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
 AUTO_INT8_TOKENS = 20_000_000
@@ -181,9 +180,8 @@ class Builder:
         head = {"settings": dataclasses.asdict(settings), "origin": dict(origin)}
         journal = read_json(directory / folder / JOURNAL_FILE)
         if journal is None:
-            shutil.rmtree(directory / folder, ignore_errors=True)
-            (directory / folder).mkdir(parents=True)
             journal = {**head, "documents": 0, "encoded": False, "dim": None, "arrays": {}, "parameters": None}
+            begin_folder(directory, folder, journal)
         elif different := _first_difference({key: journal[key] for key in head}, head):
             raise ValueError(
                 f"The interrupted build in {directory} was begun with {different}; give the same settings to go on, or "

@@ -65,7 +65,7 @@ def check_mode(mode: str, directory: Path, meta: dict[str, Any] | None, begun: s
         FileExistsError: ``"create"`` where something is, or any mode where something is that is no index.
         FileNotFoundError: ``"append"`` without an index.
     """
-    others = [entry.name for entry in directory.iterdir() if entry.name not in (_LOCK_FILE, _OWNER_FILE)]
+    others = [entry.name for entry in directory.iterdir() if not _is_trace(entry.name)]
     if mode == "create" and meta is not None:
         raise FileExistsError(f"{directory} exists already; choose another path, or replace it with mode='overwrite'.")
     if mode == "create" and begun is not None:
@@ -81,8 +81,18 @@ def check_mode(mode: str, directory: Path, meta: dict[str, Any] | None, begun: s
 
 def remove_if_empty(directory: Path) -> None:
     """Removes the folder of an index that never came to be, where nothing else is in it."""
-    if {entry.name for entry in directory.iterdir()} <= {_LOCK_FILE, _OWNER_FILE}:
+    if all(_is_trace(entry.name) for entry in directory.iterdir()):
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def begin_folder(directory: Path, folder: str, journal: dict[str, Any]) -> None:
+    """Makes the folder of a build, which has its journal from the moment that it is there."""
+    side = directory / f".{folder}.beginning"
+    shutil.rmtree(side, ignore_errors=True)
+    side.mkdir(parents=True)
+    replace_json(side / JOURNAL_FILE, journal)
+    side.rename(directory / folder)
+    sync_directory(directory)
 
 
 def publish(directory: Path, meta: dict[str, Any]) -> None:
@@ -98,6 +108,8 @@ def sweep(directory: Path, meta: dict[str, Any] | None) -> None:
     named = set() if meta is None else named_files(meta)
     for side in (directory / f"{META_FILE}.new", *directory.glob(f"data-*/{JOURNAL_FILE}.new")):
         side.unlink(missing_ok=True)  # of a writer that was killed before it took its place
+    for folder in directory.glob(".data-*.beginning"):
+        shutil.rmtree(folder)
     for folder in directory.glob("data-*"):
         if any(name.startswith(f"{folder.name}/") for name in named):
             for file in folder.iterdir():
@@ -120,6 +132,11 @@ def interrupted_build(directory: Path, meta: dict[str, Any] | None) -> str | Non
         if not any(name.startswith(f"{journal.parent.name}/") for name in named):
             return journal.parent.name
     return None
+
+
+def _is_trace(name: str) -> bool:
+    """Whether a name in an index's folder is what a writer leaves that was killed before it began."""
+    return name in (_LOCK_FILE, _OWNER_FILE) or (name.startswith(".data-") and name.endswith(".beginning"))
 
 
 def _user() -> str:

@@ -3,10 +3,10 @@
     python -m benchmarks.recipe [--runs runs/recipe] [--mini runs/mini] [--seeds 3] [--steps 150]
 
 Trains a small student, once a seed and loss, on the examples that ``examples/train_mini.py --until examples`` mined
-from JaQuAD; then measures nDCG@10 on questions of held-out articles
-over 10,000 passages (theirs and an even draw of the others), and the differences with 95 % intervals of a paired
-bootstrap over the questions (a question's score is the mean over the seeds). Runs and measures that are there are not
-made again. Prints a Markdown table, and writes it and the figures to ``--runs``.
+from JaQuAD; then measures nDCG@10 on questions of held-out articles over 10,000 passages (theirs and an even draw of
+the others), and the differences with 95 % intervals of a paired bootstrap over the questions (a question's score is the
+mean over the seeds). Runs and measures that are there are not made again. Prints a Markdown table, and writes it and
+the figures to ``--runs``.
 
 The student is four layers of me5-small-ja, projected to 64 numbers, that learned for as many steps to make the token
 vectors of all twelve: cut and untrained it ranks nothing, and all that a loss then does is to repair it.
@@ -71,7 +71,7 @@ def main() -> None:
     queries = dict(collection.train.topics[["qid", "query"]].itertuples(index=False))
     stage = Stage(
         name="recipe",
-        start="the lowest layers of me5-small-ja",
+        start="some layers of me5-small-ja",
         examples=mined.name,
         n_ways=len(lines[0].docnos),
         batch_size=16,

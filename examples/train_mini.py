@@ -61,11 +61,19 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     collection = jaquad.load(arguments.shared / "data" / "jaquad" / "train")
-    teacher = Teacher(collection, arguments.shared, arguments.runs)
-    if arguments.until == "teacher":
-        print(teacher.compare(collection.held_out).to_string(float_format="{:.4f}".format))
-        return
     recipe = Recipe.read(arguments.recipe)
+    missing = {
+        stage.examples: stage for stage in recipe.stages[::-1] if not (arguments.runs / stage.examples).is_file()
+    }
+    if missing or arguments.until == "teacher":
+        teacher = Teacher(collection, arguments.shared, arguments.runs)
+        if arguments.until == "teacher":
+            print(teacher.compare(collection.held_out).to_string(float_format="{:.4f}".format))
+            return
+        for name, stage in missing.items():
+            teacher.mine(arguments.runs / name, stage)
+    if arguments.until == "examples":
+        return
     queries = dict(collection.train.topics[["qid", "query"]].itertuples(index=False))
     documents = {doc["docno"]: f"{doc['title']} {doc['text']}" for doc in collection.docs}
     held_out = HeldOut(collection)
@@ -76,13 +84,8 @@ def main() -> None:
     whole = new_student(me5_encoder(me5, pieces), dim=DIM, texts=texts[:: len(texts) // 500], augment_queries=False)
     results: dict[str, Path] = {}
     for stage in recipe.stages:
-        mined = arguments.runs / stage.examples
-        if not mined.is_file():
-            teacher.mine(mined, stage)
-        if arguments.until == "examples":
-            return
         results[stage.name] = distill(
-            examples.read(mined),
+            examples.read(arguments.runs / stage.examples),
             queries,
             documents,
             stage,

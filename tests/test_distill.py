@@ -18,9 +18,10 @@ from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
 from pyterrier_jacolbert.train import distill as module
-from pyterrier_jacolbert.train.distill import LOG_FILE, distill
+from pyterrier_jacolbert.train.distill import distill
 from pyterrier_jacolbert.train.examples import Example
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, in_batch_loss, minmax_rows
+from pyterrier_jacolbert.train.progress import LOG_FILE
 from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 QUERIES = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from pyterrier_jacolbert.batches import batched
-from pyterrier_jacolbert.train.examples import Example, validate
+from pyterrier_jacolbert.train.example_files import Example, validate
 from pyterrier_jacolbert.train.recipe import Stage
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def write(
         The number of examples that were taken.
 
     Raises:
-        ValueError: what :func:`~pyterrier_jacolbert.train.examples.validate` finds.
+        ValueError: what :func:`~pyterrier_jacolbert.train.example_files.validate` finds.
     """
     folder.mkdir(parents=True, exist_ok=True)
     used_queries, used_documents = _Asked(queries), _Asked(documents)

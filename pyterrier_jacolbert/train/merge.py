@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Files that make a tokenizer; they must not differ between parents that have them.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
+_PADDING = {"padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id"}
 #: What a run of the trainer leaves beside a checkpoint and no checkpoint needs.
 _NOT_COPIED = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "trainer_state.json", "README.md")
 
@@ -170,17 +171,16 @@ def _check_alike(one: Path, other: Path) -> None:
 
 
 def _same_tokens(one: Path, other: Path) -> bool:
-    """Whether two tokenizer files agree in what they both say, padding and truncation left aside.
+    """Whether two tokenizer files agree in all but padding, which decides no token.
 
-    A tokenizer that was loaded and saved again spells out settings that were not written before.
+    A tokenizer that was loaded and saved again spells its padding out where it was not written before.
     """
     if one.read_bytes() == other.read_bytes():
         return True
     if one.suffix != ".json":
         return False
     first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (one, other))
-    shared = (first.keys() & second.keys()) - {"padding", "truncation"}
-    return all(first[name] == second[name] for name in shared)
+    return all(first.get(name) == second.get(name) for name in (first.keys() | second.keys()) - _PADDING)
 
 
 def _spell(tensor: tuple[str, list[int]]) -> str:

@@ -210,7 +210,7 @@ def _parents(recipe: Recipe, average: Average, folder: Path, made: dict[str, Pat
 def _checkpoint(stage: Stage, folder: Path, which: str) -> Path:
     import json
 
-    from pyterrier_jacolbert.train.distill import LOG_FILE
+    from pyterrier_jacolbert.train.progress import LOG_FILE
 
     if not which:
         return folder / "final"

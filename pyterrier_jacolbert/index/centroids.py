@@ -84,7 +84,7 @@ def nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """
     import torch
 
-    from pyterrier_jacolbert.index.kernels import argmax_rows
+    from pyterrier_jacolbert.index.codec_kernels import argmax_rows
 
     # |v - c|^2 is least where v.c - |c|^2 / 2 is greatest.
     columns = torch.from_numpy(np.ascontiguousarray(centroids.T, dtype=np.float32))

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pyterrier_jacolbert.index.kernels import dequantise, quantise, widen
+from pyterrier_jacolbert.index.codec_kernels import dequantise, quantise, widen
 from pyterrier_jacolbert.index.limits import check_compression
 
 _BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
@@ -188,7 +188,7 @@ class ResidualCodec:
                 f"A code names centroid {ids.max()} of {len(self.centroids)}, so the index is damaged; build it again, "
                 "or fetch it again."
             )
-        lengths, norms = (_from_codes(gains[:, i], self.gain_range[i]) for i in range(2))
+        lengths, norms = (table[gains[:, i]] for i, table in enumerate(self.factors()))
         out = np.empty((len(gains), self.dim), dtype=np.float32)
         dequantise(
             columns["residuals"],
@@ -202,6 +202,11 @@ class ResidualCodec:
             out,
         )
         return out @ self.rotation.T
+
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """The length factor and the norm factor of each gain: float32 ``(256,)`` each."""
+        codes = np.arange(256)
+        return _from_codes(codes, self.gain_range[0]), _from_codes(codes, self.gain_range[1])
 
     def with_gains_of(self, rotated: np.ndarray) -> ResidualCodec:
         """This codec with the ranges of factors that a rotated sample, float32 ``(n, dim)``, calls for."""

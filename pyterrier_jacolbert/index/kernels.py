@@ -1,37 +1,39 @@
-"""The numba kernels of the search, each beside the numpy code that says the same thing."""
+"""The kernels of the search, each beside the numpy code that says the same thing.
+
+Documents are given by docid: document ``d`` has the rows ``starts[d]`` to ``starts[d + 1]`` of the columns. A document
+without tokens scores -inf.
+"""
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-#: 2**112: what a float16's exponent, moved into a float32's place, is short of.
-_EXPONENT_SHIFT = np.float32(2.0**112)
+from pyterrier_jacolbert.index.codec_kernels import EXPONENT_SHIFT
+from pyterrier_jacolbert.index.jit import kernel
+from pyterrier_jacolbert.index.panels import OFFSET, WIDTH, rows_of
+
+try:
+    from pyterrier_jacolbert.index.instructions import (
+        LAYOUTS,
+        look_up,
+        raise_to_entries,
+        raise_to_products,
+        raise_to_sums,
+    )
+except ImportError:  # numba is missing, and the references take the kernels' places
+    LAYOUTS = ("singles",)
+
+#: Tokens that are looked at together: their decoded rows, 64 x 128 bytes, stay in the first cache.
+_TOGETHER = 64
 
 
-@numba.njit(nogil=True, cache=True)
-def widen(halves: np.ndarray, out: np.ndarray) -> None:
-    """Converts float16 to float32, about twenty times as fast as numpy's astype (which goes number by number).
-
-    The sign and the other bits move to their places in a float32, and one product sets the exponent right, for
-    subnormal numbers too.
-
-    Args:
-        halves: uint16 ``(n,)``, the bits of finite float16 numbers.
-        out: float32 ``(n,)``.
-    """
-    for i in range(len(halves)):
-        bits = np.uint32(halves[i])
-        moved = ((bits & np.uint32(0x8000)) << np.uint32(16)) | ((bits & np.uint32(0x7FFF)) << np.uint32(13))
-        out[i] = np.uint32(moved).view(np.float32) * _EXPONENT_SHIFT
+def segment_max_reference(similarities: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
+    """What :func:`segment_max` computes, in numpy."""
+    for document, (first, end) in enumerate(zip(starts[:-1], starts[1:], strict=True)):
+        out[document] = similarities[first:end].max(axis=0, initial=-np.inf)
 
 
-def widen_reference(halves: np.ndarray) -> np.ndarray:
-    """What :func:`widen` computes, in numpy: float32 ``(n,)``."""
-    return halves.view(np.float16).astype(np.float32)
-
-
-@numba.njit(nogil=True, cache=True)
+@kernel(segment_max_reference)
 def segment_max(similarities: np.ndarray, starts: np.ndarray, out: np.ndarray) -> None:
     """For each document and query token, the greatest similarity to any of the document's tokens.
 
@@ -51,165 +53,247 @@ def segment_max(similarities: np.ndarray, starts: np.ndarray, out: np.ndarray) -
                 best[column] = value if value > best[column] else best[column]
 
 
-def segment_max_reference(similarities: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """What :func:`segment_max` computes, in numpy: float32 ``(n_docs, n_columns)``."""
-    return np.stack(
-        [
-            similarities[first:end].max(axis=0, initial=-np.inf)
-            for first, end in zip(starts[:-1], starts[1:], strict=True)
-        ]
-    )
-
-
-@numba.njit(nogil=True, cache=True)
-def argmax_rows(products: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    """The position of the greatest sum of product and bias in each row; the first of several.
-
-    Args:
-        products: int16 ``(n, k)``, the bits of bfloat16 numbers.
-        bias: float32 ``(k,)``.
-        out: uint16 ``(n,)``.
-    """
-    for row in range(len(products)):
-        best = np.float32(-np.inf)
-        for column in range(products.shape[1]):
-            value = np.uint32(np.uint32(np.uint16(products[row, column])) << np.uint32(16)).view(np.float32)
-            value += bias[column]
-            best = value if value > best else best
-        for column in range(products.shape[1]):
-            value = np.uint32(np.uint32(np.uint16(products[row, column])) << np.uint32(16)).view(np.float32)
-            if value + bias[column] == best:
-                out[row] = column
-                break
-
-
-def argmax_rows_reference(products: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """What :func:`argmax_rows` computes, in numpy: uint16 ``(n,)``."""
-    widened = (products.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    return (widened + bias).argmax(axis=1).astype(np.uint16)
-
-
-@numba.njit(nogil=True, cache=True)
-def quantise(
-    vectors: np.ndarray,
-    centroids: np.ndarray,
-    ids: np.ndarray,
-    spreads: np.ndarray,
-    levels: np.ndarray,
-    bits: int,
+def maxsim_int8_reference(
     codes: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    """Rounds residuals to levels, each scaled to its own length first, and packs the codes.
-
-    Args:
-        vectors: float32 ``(n, dim)``.
-        centroids: float32 ``(k, dim)``.
-        ids: uint16 ``(n,)``, the centroid of each vector.
-        spreads: float32 ``(dim,)``.
-        levels: float32 ``(2**bits,)``, ascending.
-        bits: of a code.
-        codes: uint8 ``(n, width)``; code ``j`` goes to byte ``j % width``, ``bits * (j // width)`` bits up.
-        sums: float32 ``(n, 5)``: the products vector.centroid, vector.rounded, centroid.centroid, centroid.rounded and
-            rounded.rounded, where rounded is the residual that the codes stand for.
-    """
-    n, dim = vectors.shape
-    width = codes.shape[1]
-    middles = (levels[1:] + levels[:-1]) / np.float32(2)
-    for i in range(n):
-        centroid = centroids[ids[i]]
-        length = np.float32(0)
-        for j in range(dim):
-            scaled = (vectors[i, j] - centroid[j]) / spreads[j]
-            length += scaled * scaled
-        length = np.sqrt(length / np.float32(dim))
-        inverse = np.float32(1) / length if length > 0 else np.float32(0)
-        for j in range(width):
-            codes[i, j] = 0
-        vc = vr = cc = cr = rr = np.float32(0)
-        for j in range(dim):
-            scaled = (vectors[i, j] - centroid[j]) / spreads[j] * inverse
-            code = 0
-            for k in range(len(middles)):
-                code += scaled > middles[k]
-            codes[i, j % width] |= np.uint8(code << (bits * (j // width)))
-            rounded = levels[code] * spreads[j]
-            vc += vectors[i, j] * centroid[j]
-            vr += vectors[i, j] * rounded
-            cc += centroid[j] * centroid[j]
-            cr += centroid[j] * rounded
-            rr += rounded * rounded
-        sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3], sums[i, 4] = vc, vr, cc, cr, rr
-
-
-def quantise_reference(
-    vectors: np.ndarray,
-    centroids: np.ndarray,
-    ids: np.ndarray,
-    spreads: np.ndarray,
-    levels: np.ndarray,
-    bits: int,
-    width: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What :func:`quantise` computes, in numpy: codes and sums."""
-    chosen = centroids[ids]
-    scaled = (vectors - chosen) / spreads
-    lengths = np.sqrt((scaled**2).mean(axis=1, keepdims=True))
-    scaled = np.divide(scaled, lengths, out=np.zeros_like(scaled), where=lengths > 0)
-    unpacked = np.searchsorted((levels[1:] + levels[:-1]) / 2, scaled, side="left")
-    rounded = levels[unpacked] * spreads
-    packed = np.zeros((len(vectors), width), dtype=np.uint8)
-    for j in range(vectors.shape[1]):
-        packed[:, j % width] |= (unpacked[:, j] << (bits * (j // width))).astype(np.uint8)
-    pairs = [(vectors, chosen), (vectors, rounded), (chosen, chosen), (chosen, rounded), (rounded, rounded)]
-    return packed, np.stack([np.einsum("ij,ij->i", a, b) for a, b in pairs], axis=1)
-
-
-@numba.njit(nogil=True, cache=True)
-def dequantise(
-    codes: np.ndarray,
-    ids: np.ndarray,
-    lengths: np.ndarray,
-    norms: np.ndarray,
-    centroids: np.ndarray,
-    spreads: np.ndarray,
-    levels: np.ndarray,
-    bits: int,
+    scales: np.ndarray,
+    starts: np.ndarray,
+    docids: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Adds centroids and what the codes stand for: ``norm * (centroid + length * level * spread)``.
+    """What :func:`maxsim_int8` computes, in numpy."""
+    query = rows_of(panel).astype(np.float64)
+    for number, docid in enumerate(docids):
+        rows = slice(starts[docid], starts[docid + 1])
+        products = codes[rows].astype(np.float64) @ query.transpose(0, 2, 1) - corrections[:, None]
+        values = products * scales[rows].view(np.float16).astype(np.float64)[:, None]
+        best = values.max(axis=1, initial=-np.inf)
+        out[number] = (best * steps).sum() if len(codes[rows]) else -np.inf
+
+
+@kernel(maxsim_int8_reference)
+def maxsim_int8(
+    codes: np.ndarray,
+    scales: np.ndarray,
+    starts: np.ndarray,
+    docids: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """MaxSim of a query and documents in int8.
 
     Args:
-        codes: uint8 ``(n, width)``, as :func:`quantise` packs them.
-        ids: uint16 ``(n,)``.
-        lengths: float32 ``(n,)``.
-        norms: float32 ``(n,)``.
-        centroids: float32 ``(k, dim)``.
-        spreads: float32 ``(dim,)``.
-        levels: float32 ``(2**bits,)``.
-        bits: of a code.
-        out: float32 ``(n, dim)``.
+        codes: uint8 ``(n_tokens, dim)``, :class:`~pyterrier_jacolbert.index.codec.Int8Codec`'s; ``dim`` is a multiple
+            of 16.
+        scales: uint16 ``(n_tokens,)``, the bits of float16 numbers that are not negative.
+        starts: int64 ``(n_docs + 1,)``.
+        docids: int64 ``(n,)``.
+        panel: the query, as ``corrections`` and ``steps``: of a :class:`~pyterrier_jacolbert.index.panels.Panel`.
+        corrections: int32 ``(b, 32)``.
+        steps: float32 ``(b, 32)``.
+        out: float32 ``(n,)``, the scores.
     """
-    width = codes.shape[1]
-    mask = np.uint8(2**bits - 1)
-    for i in range(len(codes)):
-        for j in range(out.shape[1]):
-            level = levels[(codes[i, j % width] >> np.uint8(bits * (j // width))) & mask]
-            out[i, j] = norms[i] * (centroids[ids[i], j] + lengths[i] * level * spreads[j])
+    blocks = panel.shape[0]
+    best = np.empty((blocks, WIDTH), dtype=np.float32)
+    factors = np.empty(_TOGETHER, dtype=np.float32)
+    for number in range(len(docids)):
+        first, end = starts[docids[number]], starts[docids[number] + 1]
+        if first == end:
+            out[number] = -np.inf
+            continue
+        best[:] = -np.inf
+        while first < end:
+            count = min(_TOGETHER, end - first)
+            for i in range(count):
+                factors[i] = np.uint32(np.uint32(scales[first + i]) << np.uint32(13)).view(np.float32) * EXPONENT_SHIFT
+            for block in range(blocks):
+                raise_to_products(codes, first, count, factors, panel, block, corrections, best[block])
+            first += count
+        total = np.float32(0)
+        for block in range(blocks):
+            for i in range(WIDTH):
+                total += best[block, i] * steps[block, i]
+        out[number] = total
 
 
-def dequantise_reference(
-    codes: np.ndarray,
-    ids: np.ndarray,
-    lengths: np.ndarray,
-    norms: np.ndarray,
-    centroids: np.ndarray,
-    spreads: np.ndarray,
+def maxsim_residual_reference(
+    residuals: np.ndarray,
+    centroid_ids: np.ndarray,
+    gains: np.ndarray,
+    starts: np.ndarray,
+    docids: np.ndarray,
     levels: np.ndarray,
     bits: int,
-) -> np.ndarray:
-    """What :func:`dequantise` computes, in numpy: float32 ``(n, dim)``."""
-    positions = np.arange(centroids.shape[1])
-    width = codes.shape[1]
-    unpacked = (codes[:, positions % width] >> (bits * (positions // width)).astype(np.uint8)) & (2**bits - 1)
-    return norms[:, None] * (centroids[ids] + lengths[:, None] * levels[unpacked] * spreads)
+    lengths: np.ndarray,
+    norms: np.ndarray,
+    table: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """What :func:`maxsim_residual` computes, in numpy."""
+    query = rows_of(panel).astype(np.float64)
+    width = residuals.shape[1]
+    positions = np.arange(min(query.shape[2], width * 8 // bits))
+    shifts = (bits * (positions // width)).astype(np.uint8)
+    for number, docid in enumerate(docids):
+        rows = slice(starts[docid], starts[docid + 1])
+        decoded = np.full((rows.stop - rows.start, query.shape[2]), OFFSET, dtype=np.float64)
+        decoded[:, positions] = levels[(residuals[rows][:, positions % width] >> shifts) & (2**bits - 1)]
+        products = decoded @ query.transpose(0, 2, 1) - corrections[:, None]
+        parts = products * lengths[gains[rows, 0]].astype(np.float64)[:, None] * steps[:, None]
+        values = norms[gains[rows, 1]][:, None] * (table[centroid_ids[rows]].transpose(1, 0, 2) + parts)
+        out[number] = values.max(axis=1).sum() if len(decoded) else -np.inf
+
+
+@kernel(maxsim_residual_reference)
+def maxsim_residual(
+    residuals: np.ndarray,
+    centroid_ids: np.ndarray,
+    gains: np.ndarray,
+    starts: np.ndarray,
+    docids: np.ndarray,
+    levels: np.ndarray,
+    bits: int,
+    lengths: np.ndarray,
+    norms: np.ndarray,
+    table: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
+    out: np.ndarray,
+) -> None:
+    """MaxSim of a query and documents in residual codes.
+
+    Args:
+        residuals: uint8 ``(n_tokens, width)``, as :func:`~pyterrier_jacolbert.index.codec.packed_width` says.
+        centroid_ids: uint16 ``(n_tokens,)``.
+        gains: uint8 ``(n_tokens, 2)``.
+        starts: int64 ``(n_docs + 1,)``.
+        docids: int64 ``(n,)``.
+        levels: uint8 ``(16,)``: what each code stands for, in 8 bits with the offset 128.
+        bits: of a code.
+        lengths: float32 ``(256,)``: the length factor of each first gain.
+        norms: float32 ``(256,)``: the norm factor of each second gain.
+        table: float32 ``(n_centroids, b, 32)``: the products of the centroids and the query.
+        panel: the query, each dimension times its spread, as ``corrections`` and ``steps``: of a
+            :class:`~pyterrier_jacolbert.index.panels.Panel`.
+        corrections: int32 ``(b, 32)``.
+        steps: float32 ``(b, 32)``, of levels and query together.
+        out: float32 ``(n,)``, the scores.
+    """
+    blocks = panel.shape[0]
+    width = residuals.shape[1]
+    mask = np.uint8(2**bits - 1)
+    dim = panel.size // (blocks * WIDTH)
+    best = np.empty((blocks, WIDTH), dtype=np.float32)
+    factors = np.empty(_TOGETHER, dtype=np.float32)
+    tails = np.empty(_TOGETHER, dtype=np.float32)
+    ids = np.empty(_TOGETHER, dtype=np.uint16)
+    rows = np.full((_TOGETHER, dim), np.uint8(OFFSET), dtype=np.uint8)
+    for number in range(len(docids)):
+        first, end = starts[docids[number]], starts[docids[number] + 1]
+        if first == end:
+            out[number] = -np.inf
+            continue
+        best[:] = -np.inf
+        while first < end:
+            count = min(_TOGETHER, end - first)
+            for i in range(count):
+                factors[i] = lengths[gains[first + i, 0]]
+                tails[i] = norms[gains[first + i, 1]]
+                ids[i] = centroid_ids[first + i]
+                for part in range(8 // bits):
+                    shift, target, column = np.uint8(part * bits), part * width, 0
+                    while column + 16 <= width and target + column + 16 <= dim:
+                        look_up(residuals, first + i, column, shift, mask, levels, rows, i, target + column)
+                        column += 16
+                    while column < width and target + column < dim:
+                        rows[i, target + column] = levels[(residuals[first + i, column] >> shift) & mask]
+                        column += 1
+            for block in range(blocks):
+                raise_to_sums(
+                    rows, 0, count, factors, panel, block, corrections, best[block], steps, table, ids, tails
+                )
+            first += count
+        total = np.float32(0)
+        for block in range(blocks):
+            for i in range(WIDTH):
+                total += best[block, i]
+        out[number] = total
+
+
+def score_centroids_reference(
+    centroid_ids: np.ndarray, starts: np.ndarray, docids: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
+    """What :func:`score_centroids` computes, in numpy."""
+    for number, docid in enumerate(docids):
+        entries = table[centroid_ids[starts[docid] : starts[docid + 1]]]
+        out[number] = entries.max(axis=0).sum(dtype=np.int32) if len(entries) else -1
+
+
+@kernel(score_centroids_reference)
+def score_centroids(
+    centroid_ids: np.ndarray, starts: np.ndarray, docids: np.ndarray, table: np.ndarray, out: np.ndarray
+) -> None:
+    """MaxSim of a query and documents of which only the centroids are known.
+
+    Args:
+        centroid_ids: uint16 ``(n_tokens,)``.
+        starts: int64 ``(n_docs + 1,)``.
+        docids: int64 ``(n,)``.
+        table: uint8 ``(n_centroids, b, 32)``.
+        out: int32 ``(n,)``, the scores; -1 for a document without tokens.
+    """
+    for number in range(len(docids)):
+        first, end = starts[docids[number]], starts[docids[number] + 1]
+        total = np.int32(-1) if first == end else np.int32(0)
+        if first < end:
+            for block in range(table.shape[1]):
+                total += raise_to_entries(table, block, centroid_ids, first, end)
+        out[number] = total
+
+
+def shrink_reference(table: np.ndarray, out: np.ndarray) -> None:
+    """What :func:`shrink` computes, in numpy."""
+    means = table.mean(axis=0, dtype=np.float32)
+    span = (table.max(axis=0) - means).max()
+    if span <= 0:
+        span = np.float32(1)
+    out[:] = np.clip((table - means) * (np.float32(255) / span) + np.float32(0.5), 0, 255)
+
+
+@kernel(shrink_reference)
+def shrink(table: np.ndarray, out: np.ndarray) -> None:
+    """Rounds a table of centroids' scores to bytes: 0 is a column's mean and less, 255 the greatest above any mean.
+
+    One step is as much in every column, so that sums of entries compare as sums of scores; where a document has nothing
+    better than a mean centroid, it is not among the best, however much worse it is.
+
+    Args:
+        table: float32 ``(n_centroids, n_columns)``.
+        out: uint8 ``(n_centroids, n_columns)``.
+    """
+    n, columns = table.shape
+    means = np.zeros(columns, dtype=np.float32)
+    greatest = np.full(columns, np.float32(-np.inf))
+    for row in range(n):
+        for column in range(columns):
+            value = table[row, column]
+            means[column] += value
+            greatest[column] = value if value > greatest[column] else greatest[column]
+    span = np.float32(0)
+    for column in range(columns):
+        means[column] /= np.float32(n)
+        span = max(span, greatest[column] - means[column])
+    scale = np.float32(255) / span if span > 0 else np.float32(255)
+    for row in range(n):
+        for column in range(columns):
+            value = (table[row, column] - means[column]) * scale + np.float32(0.5)
+            value = min(max(value, np.float32(0)), np.float32(255))
+            out[row, column] = np.uint8(value)

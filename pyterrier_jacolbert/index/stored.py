@@ -12,7 +12,7 @@ import numpy as np
 from pyterrier_jacolbert.index.codec import codec_of
 from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array, map_starts
-from pyterrier_jacolbert.index.search import TokenVectors
+from pyterrier_jacolbert.index.lanes import TokenVectors
 
 
 class Stored:

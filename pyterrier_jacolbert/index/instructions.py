@@ -1,0 +1,448 @@
+"""Vector instructions for the kernels, written as LLVM's own code: numba alone does not find them.
+
+Two loops over the tokens of a document: the greatest products of 8-bit vectors with 32 query tokens, and the greatest
+entries of a table of bytes. How the query is laid out decides which instruction multiplies; all of them compute the
+same integers:
+
+=========  ======================  ==========================================================================
+layout     panel                   instruction
+=========  ======================  ==========================================================================
+"bytes"    int8 (b, d/4, 32, 4)    vpdpbusd of AVX-512 VNNI or AVX-VNNI: 4 bytes of a token at once
+"pairs"    int16 (b, d/2, 32, 2)   vpmaddwd of AVX2: 2
+"singles"  int16 (b, d, 32)        plain multiplication and addition, of which LLVM makes what there is (NEON)
+=========  ======================  ==========================================================================
+
+with b blocks of 32 query tokens, and d dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+from pyterrier_jacolbert.index.panels import WIDTH
+
+_I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+#: Steps along the dimensions that are written out; each layout's number of steps is a multiple of it.
+_UNROLLED = 4
+
+
+def _features() -> frozenset[str]:
+    """What numba compiles for: of this processor, or as its environment variables say."""
+    if config.CPU_FEATURES is not None:
+        flags = {flag[1:]: flag.startswith("+") for flag in config.CPU_FEATURES.split(",") if flag}
+    elif config.CPU_NAME is not None:
+        return frozenset()
+    else:
+        flags = dict(binding.get_host_cpu_features())
+    return frozenset(name for name, there in flags.items() if there)
+
+
+FEATURES = _features()
+#: The layouts that this processor has instructions for, fastest first.
+LAYOUTS = tuple(
+    name
+    for name, there in (
+        ("bytes", "avx512vnni" in FEATURES or "avxvnni" in FEATURES),
+        ("pairs", "avx2" in FEATURES),
+        ("singles", True),
+    )
+    if there
+)
+
+
+@dataclass(frozen=True)
+class _Products:
+    """How a layout multiplies.
+
+    Attributes:
+        lanes: query tokens a register.
+        abreast: document tokens whose products are under way at a time, as many as the registers take.
+        group: dimensions a step.
+        load: loads a step's dimensions of a document token, in all lanes.
+        add: adds the products with a step of the query to an accumulator.
+    """
+
+    lanes: int
+    abreast: int
+    group: int
+    load: Callable[[ir.IRBuilder, ir.Value], ir.Value]
+    add: Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
+
+    @property
+    def vector(self) -> ir.VectorType:
+        return ir.VectorType(_I32, self.lanes)
+
+
+def _products_of(panel: types.Array) -> _Products:
+    if panel.dtype == types.int8:
+        return _bytes(16 if "avx512vnni" in FEATURES else 8)
+    return _pairs() if panel.ndim == 4 else _singles()
+
+
+def _bytes(lanes: int) -> _Products:
+    vector = ir.VectorType(_I32, lanes)
+    name = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
+
+    def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+        return _splat(builder, builder.load(builder.bitcast(place, _I32.as_pointer()), align=1), lanes)
+
+    def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
+        query = builder.load(builder.bitcast(query, vector.as_pointer()), align=1)
+        return _call(builder, name, vector, [total, token, query])
+
+    return _Products(lanes, 4 if lanes == 16 else 2, 4, load, add)
+
+
+def _pairs() -> _Products:
+    sums, words = ir.VectorType(_I32, 8), ir.VectorType(_I16, 16)
+
+    def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+        pair = builder.load(builder.bitcast(place, ir.VectorType(_I8, 2).as_pointer()), align=1)
+        wide = builder.bitcast(builder.zext(pair, ir.VectorType(_I16, 2)), _I32)
+        return builder.bitcast(_splat(builder, wide, 8), words)
+
+    def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
+        query = builder.load(builder.bitcast(query, words.as_pointer()), align=1)
+        return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", sums, [token, query]))
+
+    return _Products(8, 2, 2, load, add)
+
+
+def _singles() -> _Products:
+    lanes = 4
+    words, wide = ir.VectorType(_I16, lanes), ir.VectorType(_I32, lanes)
+
+    def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
+        return builder.sext(_splat(builder, builder.zext(builder.load(place), _I16), lanes), wide)
+
+    def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
+        query = builder.load(builder.bitcast(query, words.as_pointer()), align=1)
+        return builder.add(total, builder.mul(token, builder.sext(query, wide)))
+
+    return _Products(lanes, 2, 1, load, add)
+
+
+@intrinsic
+def raise_to_products(
+    typing_context: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    count: Any,  # noqa: ANN401
+    factors: Any,  # noqa: ANN401
+    panel: Any,  # noqa: ANN401
+    block: Any,  # noqa: ANN401
+    corrections: Any,  # noqa: ANN401
+    best: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Raises ``best`` to the greatest product of a token with each query token.
+
+    ``best[q] = max(best[q], factors[t] * (rows[first + t] . query[q] - corrections[block, q]))`` for ``t < count``.
+
+    Arguments as the kernel sees them:
+        rows: uint8 ``(n, dim)``.
+        first, count: the tokens; at least one.
+        factors: float32 ``(count,)``.
+        panel: the query (:func:`~pyterrier_jacolbert.index.panels.panels`).
+        block: of the panel.
+        corrections: int32 ``(b, 32)``.
+        best: float32 ``(32,)``.
+    """
+    given = (rows, first, count, factors, panel, block, corrections, best)
+    signature = types.void(*given)
+    products = _products_of(panel)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+
+        def finish(total: ir.Value, token: ir.Value, _: int) -> ir.Value:
+            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), products.lanes)
+            return builder.fmul(builder.sitofp(total, factor.type), factor)
+
+        _each_token(code, products, finish)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def raise_to_sums(
+    typing_context: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    count: Any,  # noqa: ANN401
+    factors: Any,  # noqa: ANN401
+    panel: Any,  # noqa: ANN401
+    block: Any,  # noqa: ANN401
+    corrections: Any,  # noqa: ANN401
+    best: Any,  # noqa: ANN401
+    steps: Any,  # noqa: ANN401
+    table: Any,  # noqa: ANN401
+    ids: Any,  # noqa: ANN401
+    norms: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Raises ``best`` to the greatest sum of a token's centroid and residual with each query token.
+
+    ``best[q] = max(best[q], norms[t] * (table[ids[t], block, q] + steps[block, q] * p))`` for ``t < count``, where ``p``
+    is what :func:`raise_to_products` has.
+
+    Arguments beyond those of :func:`raise_to_products`, as the kernel sees them:
+        steps: float32 ``(b, 32)``.
+        table: float32 ``(n_centroids, b, 32)``.
+        ids: uint16 ``(count,)``.
+        norms: float32 ``(count,)``.
+    """
+    given = (rows, first, count, factors, panel, block, corrections, best, steps, table, ids, norms)
+    signature = types.void(*given)
+    products = _products_of(panel)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+        floats = ir.VectorType(_F32, products.lanes)
+        blocks = code.shape(9, 1)
+
+        def finish(total: ir.Value, token: ir.Value, register: int) -> ir.Value:
+            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), products.lanes)
+            norm = _splat(builder, builder.load(builder.gep(code.data(11), [token])), products.lanes)
+            step = code.vector(8, builder.mul(values[5], _int(WIDTH)), register, floats)
+            centroid = builder.zext(builder.load(builder.gep(code.data(10), [token])), _I64)
+            row = builder.mul(builder.add(builder.mul(centroid, blocks), values[5]), _int(WIDTH))
+            part = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
+            return builder.fmul(norm, builder.fadd(code.vector(9, row, register, floats), part))
+
+        _each_token(code, products, finish)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def raise_to_entries(
+    typing_context: Any,  # noqa: ANN401
+    table: Any,  # noqa: ANN401
+    block: Any,  # noqa: ANN401
+    ids: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    end: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """The sum over a block's query tokens of the greatest entry of a document's centroids.
+
+    Arguments as the kernel sees them:
+        table: uint8 ``(n_centroids, b, 32)``.
+        block: of the table.
+        ids: uint16 ``(n,)``, the centroid of each token.
+        first, end: the tokens; none gives 0.
+
+    Returns:
+        int32.
+    """
+    given = (table, block, ids, first, end)
+    signature = types.int32(*given)
+    row_type = ir.VectorType(_I8, WIDTH)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+        blocks = code.shape(0, 1)
+        start, zero = builder.block, ir.Constant(row_type, [0] * WIDTH)
+        loop, done = builder.append_basic_block("tokens"), builder.append_basic_block("done")
+        builder.cbranch(builder.icmp_signed("<", values[3], values[4]), loop, done)
+        builder.position_at_end(loop)
+        token, best = builder.phi(_I64), builder.phi(row_type)
+        centroid = builder.zext(builder.load(builder.gep(code.data(2), [token])), _I64)
+        row = builder.mul(builder.add(builder.mul(centroid, blocks), values[1]), _int(WIDTH))
+        entries = code.vector(0, row, 0, row_type)
+        greater = builder.select(builder.icmp_unsigned(">", entries, best), entries, best)
+        following = builder.add(token, _int(1))
+        for phi, initial, value in ((token, values[3], following), (best, zero, greater)):
+            phi.add_incoming(initial, start)
+            phi.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", following, values[4]), loop, done)
+        builder.position_at_end(done)
+        found = builder.phi(row_type)
+        found.add_incoming(zero, start)
+        found.add_incoming(greater, loop)
+        wide = ir.VectorType(_I32, WIDTH)
+        return _call(builder, f"llvm.vector.reduce.add.v{WIDTH}i32", _I32, [builder.zext(found, wide)])
+
+    return signature, generate
+
+
+@intrinsic
+def look_up(
+    typing_context: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    row: Any,  # noqa: ANN401
+    column: Any,  # noqa: ANN401
+    shift: Any,  # noqa: ANN401
+    mask: Any,  # noqa: ANN401
+    table: Any,  # noqa: ANN401
+    out: Any,  # noqa: ANN401
+    out_row: Any,  # noqa: ANN401
+    out_column: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Looks up 16 codes: ``out[out_row, out_column + i] = table[(rows[row, column + i] >> shift) & mask]``.
+
+    Arguments as the kernel sees them:
+        rows: uint8 ``(n, width)``.
+        shift, mask: uint8.
+        table: uint8 ``(16,)``.
+        out: uint8 ``(m, dim)``.
+    """
+    given = (rows, row, column, shift, mask, table, out, out_row, out_column)
+    signature = types.void(*given)
+    row_type = ir.VectorType(_I8, 16)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+        place = builder.add(builder.mul(values[1], code.shape(0, 1)), values[2])
+        packed = code.vector(0, place, 0, row_type)
+        shifted = builder.lshr(packed, _splat(builder, values[3], 16))
+        codes = builder.and_(shifted, _splat(builder, values[4], 16))
+        table_row = code.vector(5, _int(0), 0, row_type)
+        if "ssse3" in FEATURES:
+            found = _call(builder, "llvm.x86.ssse3.pshuf.b.128", row_type, [table_row, codes])
+        else:
+            found = ir.Constant(row_type, ir.Undefined)
+            for i in range(16):
+                lane = ir.Constant(_I32, i)
+                number = builder.extract_element(codes, lane)
+                found = builder.insert_element(found, builder.extract_element(table_row, number), lane)
+        target = builder.add(builder.mul(values[7], code.shape(6, 1)), values[8])
+        pointer = builder.bitcast(builder.gep(code.data(6), [target]), row_type.as_pointer())
+        builder.store(found, pointer, align=1)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+class _Code:
+    """The arrays among an intrinsic's arguments: their places in memory and their shapes."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, given: Sequence[Any], values: Sequence[ir.Value]) -> None:  # noqa: ANN401
+        self.builder = builder
+        self.values = values
+        self._arrays = {
+            number: context.make_array(kind)(context, builder, value)
+            for number, (kind, value) in enumerate(zip(given, values, strict=True))
+            if isinstance(kind, types.Array)
+        }
+
+    def data(self, argument: int) -> ir.Value:
+        return self._arrays[argument].data
+
+    def shape(self, argument: int, axis: int) -> ir.Value:
+        return self.builder.extract_value(self._arrays[argument].shape, axis)
+
+    def vector(self, argument: int, first: ir.Value, register: int, kind: ir.VectorType) -> ir.Value:
+        """Loads the elements from ``first`` plus whole registers on."""
+        place = self.builder.add(first, _int(register * kind.count))
+        pointer = self.builder.bitcast(self.builder.gep(self.data(argument), [place]), kind.as_pointer())
+        return self.builder.load(pointer, align=1)
+
+
+def _each_token(
+    code: _Code, products: _Products, finish: Callable[[ir.Value, ir.Value, int], ir.Value]
+) -> None:
+    """Raises ``best`` to what ``finish`` makes of the products of each token.
+
+    The arguments are those of :func:`raise_to_products`. Tokens go some abreast; past the last one it is repeated, which
+    moves no maximum.
+    """
+    builder, values = code.builder, code.values
+    first, count, block = values[1], values[2], values[5]
+    lanes, abreast = products.lanes, products.abreast
+    registers = range(WIDTH // lanes)
+    floats = ir.VectorType(_F32, lanes)
+    dim = code.shape(0, 1)
+    steps = builder.udiv(dim, _int(products.group))
+    panel_row = WIDTH * products.group  # elements a step
+    panel_bytes = panel_row * (1 if products.group == 4 else 2)
+    panel = builder.bitcast(code.data(4), _I8.as_pointer())
+    panel = builder.gep(panel, [builder.mul(builder.mul(block, steps), _int(panel_bytes))])
+    negated = [
+        builder.neg(code.vector(6, builder.mul(block, _int(WIDTH)), register, products.vector)) for register in registers
+    ]
+    before = [code.vector(7, _int(0), register, floats) for register in registers]
+    last = builder.sub(count, _int(1))
+
+    start = builder.block
+    tokens, along, end = (builder.append_basic_block(name) for name in ("tokens", "along", "end"))
+    done = builder.append_basic_block("done")
+    builder.branch(tokens)
+
+    builder.position_at_end(tokens)
+    token = builder.phi(_I64)
+    best = [builder.phi(floats) for _ in registers]
+    token.add_incoming(_int(0), start)
+    for phi, value in zip(best, before, strict=True):
+        phi.add_incoming(value, start)
+    places, rows = [], []
+    for ahead in range(abreast):
+        place = builder.add(token, _int(ahead))
+        place = builder.select(builder.icmp_signed("<", place, last), place, last)
+        places.append(place)
+        rows.append(builder.gep(code.data(0), [builder.mul(builder.add(first, place), dim)]))
+    builder.branch(along)
+
+    builder.position_at_end(along)
+    step = builder.phi(_I64)
+    step.add_incoming(_int(0), tokens)
+    totals = [[builder.phi(products.vector) for _ in registers] for _ in range(abreast)]
+    for of_token in totals:
+        for phi, value in zip(of_token, negated, strict=True):
+            phi.add_incoming(value, tokens)
+    sums: list[list[ir.Value]] = [list(of_token) for of_token in totals]
+    for ahead in range(_UNROLLED):
+        now = builder.add(step, _int(ahead))
+        query = builder.gep(panel, [builder.mul(now, _int(panel_bytes))])
+        loaded = [products.load(builder, builder.gep(row, [builder.mul(now, _int(products.group))])) for row in rows]
+        for register in registers:
+            place = builder.gep(query, [_int(register * panel_bytes // len(registers))])
+            for number, value in enumerate(loaded):
+                sums[number][register] = products.add(builder, sums[number][register], value, place)
+    following = builder.add(step, _int(_UNROLLED))
+    step.add_incoming(following, along)
+    for phis, of_token in zip(totals, sums, strict=True):
+        for phi, value in zip(phis, of_token, strict=True):
+            phi.add_incoming(value, along)
+    builder.cbranch(builder.icmp_signed("<", following, steps), along, end)
+
+    builder.position_at_end(end)
+    raised: list[ir.Value] = list(best)
+    for number, place in enumerate(places):
+        for register in registers:
+            value = finish(sums[number][register], place, register)
+            greater = builder.fcmp_ordered(">", value, raised[register])
+            raised[register] = builder.select(greater, value, raised[register])
+    after = builder.add(token, _int(abreast))
+    token.add_incoming(after, end)
+    for phi, value in zip(best, raised, strict=True):
+        phi.add_incoming(value, end)
+    builder.cbranch(builder.icmp_signed("<", after, count), tokens, done)
+
+    builder.position_at_end(done)
+    for register in registers:
+        pointer = builder.gep(code.data(7), [_int(register * lanes)])
+        builder.store(raised[register], builder.bitcast(pointer, floats.as_pointer()), align=1)
+
+
+def _int(value: int) -> ir.Constant:
+    return ir.Constant(_I64, value)
+
+
+def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
+    kind = ir.VectorType(value.type, lanes)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
+    zeros = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), zeros)
+
+
+def _call(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pyterrier_jacolbert.index import centroids as centroids_module
-from pyterrier_jacolbert.index import kernels
+from pyterrier_jacolbert.index import codec_kernels as kernels
 from pyterrier_jacolbert.index.centroids import cluster, nearest
 from pyterrier_jacolbert.index.codec import (
     Float16Codec,
     Int8Codec,
     codec_of,
+    cosine_transform,
     lloyd_levels,
     packed_width,
     train_residual_codec,
@@ -33,15 +34,40 @@ def unit(n, dim, seed=0, clusters=None):
 
 @settings(deadline=None)
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 40)), elements=st.floats(-1, 1, width=32)))
-def test_int8_is_off_by_at_most_half_a_scale(vectors):
+def test_int8_keeps_the_length_and_nearly_the_direction(vectors):
     codec = Int8Codec(vectors.shape[1])
     columns = codec.encode(vectors)
     assert {name: (c.dtype.str, c.shape[1:]) for name, c in columns.items()} == {
         name: (column.dtype, column.row_shape) for name, column in codec.columns.items()
     }
-    scales = columns["scales"].astype(np.float32)
-    assert (np.abs(codec.decode(columns) - vectors) <= scales[:, None] / 2 + 1e-6).all()
-    assert (scales <= np.abs(vectors).max(axis=1, initial=0) / 127 * 1.001 + 6e-8).all()
+    decoded = codec.decode(columns)
+    lengths = np.linalg.norm(vectors, axis=1)
+    # A scale is a float16, and at its least 6e-8 times up to 127.
+    np.testing.assert_allclose(np.linalg.norm(decoded, axis=1), lengths, rtol=1e-3, atol=1e-4)
+    # Rounded by at most half a step of 1/127 of the largest number, in each dimension.
+    bound = lengths / 127 * np.sqrt(vectors.shape[1]) / 2 * 1.1 + lengths * 1e-3 + 1e-4
+    assert (np.linalg.norm(decoded - vectors, axis=1) <= bound).all()
+    for row in range(len(vectors)):
+        alone = codec.encode(vectors[row : row + 1])
+        assert alone["codes"].tobytes() == columns["codes"][row].tobytes()
+        assert alone["scales"][0] == columns["scales"][row]
+
+
+def test_int8_bits_are_not_wasted_on_one_large_number():
+    vectors = unit(500, 128)
+    vectors[:, 5] = 2
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    codec = Int8Codec(128)
+    error = np.linalg.norm(codec.decode(codec.encode(vectors)) - vectors, axis=1).mean()
+    step = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    assert error < np.linalg.norm(np.rint(vectors / step) * step - vectors, axis=1).mean() / 2
+
+
+@pytest.mark.parametrize("dim", [1, 2, 13, 96, 128])
+def test_the_cosine_transform_is_a_rotation(dim):
+    rotation = cosine_transform(dim)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(dim), atol=2e-6)
+    assert np.array_equal(rotation, cosine_transform(dim))
 
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 40)), elements=st.floats(-1, 1, width=32)))
@@ -125,15 +151,32 @@ def test_kernels_equal_their_references(seed, bits, dim, n):
     codes = np.empty((n, packed_width(dim, bits)), dtype=np.uint8)
     sums = np.empty((n, 5), dtype=np.float32)
     kernels.quantise(vectors, centroids, ids, spreads, levels, bits, codes, sums)
-    expected, products = kernels.quantise_reference(vectors, centroids, ids, spreads, levels, bits, codes.shape[1])
+    expected, products = np.empty_like(codes), np.empty_like(sums)
+    kernels.quantise_reference(vectors, centroids, ids, spreads, levels, bits, expected, products)
     assert (codes != expected).sum() <= 1  # a number may fall on the middle between two levels
     if np.array_equal(codes, expected):
         np.testing.assert_allclose(sums, products, atol=1e-5)
     lengths, norms = (generator.uniform(0.5, 2, n).astype(np.float32) for _ in range(2))
     out = np.empty((n, dim), dtype=np.float32)
     kernels.dequantise(codes, ids, lengths, norms, centroids, spreads, levels, bits, out)
-    reference = kernels.dequantise_reference(codes, ids, lengths, norms, centroids, spreads, levels, bits)
+    reference = np.empty_like(out)
+    kernels.dequantise_reference(codes, ids, lengths, norms, centroids, spreads, levels, bits, reference)
     np.testing.assert_allclose(out, reference, rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 20))
+def test_the_int8_kernel_equals_its_reference(seed, dim, n):
+    vectors, rotation = unit(n, dim, seed), cosine_transform(dim)
+    vectors[0] = 0
+    codes, scales = np.empty((n, dim), dtype=np.uint8), np.empty(n, dtype=np.float32)
+    kernels.quantise_int8(vectors, rotation, codes, scales)
+    expected, expected_scales = np.empty_like(codes), np.empty_like(scales)
+    kernels.quantise_int8_reference(vectors, rotation, expected, expected_scales)
+    # A number may fall on the middle between two codes.
+    assert (np.abs(codes.astype(int) - expected) <= 1).all()
+    assert (codes != expected).mean() < 0.05
+    np.testing.assert_allclose(scales, expected_scales, rtol=1e-2)
 
 
 def test_the_nearest_centroid_is_the_nearest_but_for_rounding():
@@ -151,7 +194,9 @@ def test_argmax_equals_its_reference():
     bias = np.random.default_rng(0).standard_normal(333).astype(np.float32)
     out = np.empty(50, dtype=np.uint16)
     kernels.argmax_rows(products, bias, out)
-    assert np.array_equal(out, kernels.argmax_rows_reference(products, bias))
+    expected = np.empty_like(out)
+    kernels.argmax_rows_reference(products, bias, expected)
+    assert np.array_equal(out, expected)
 
 
 def test_many_centroids_are_found_in_groups_nearly_as_well(monkeypatch):

@@ -16,11 +16,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec_kernels import dequantise, quantise, widen
+from pyterrier_jacolbert.index.codec_kernels import dequantise, quantise, quantise_int8, widen
 from pyterrier_jacolbert.index.limits import check_compression
 
 _BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
@@ -96,8 +97,9 @@ class Float16Codec:
 class Int8Codec:
     """A scale a token and 8 bits a dimension: ``dim + 2`` bytes.
 
-    Codes are -127 to 127, stored as 1 to 255: processors multiply unsigned by signed bytes, and the query's are signed.
-    A number is off by at most half a scale, which is its token's largest number divided by 127.
+    The vector is rotated, so that no number is much larger than the others (in real vectors one or two carry most of
+    the length, and would waste the bits of the rest), rounded, and scaled to the length that it had. Codes are -127 to
+    127, stored as 1 to 255: processors multiply unsigned by signed bytes, and the query's are signed.
     """
 
     dim: int
@@ -108,19 +110,34 @@ class Int8Codec:
         """``codes`` and ``scales``."""
         return {"codes": Column("|u1", (self.dim,)), "scales": Column("<f2")}
 
+    @cached_property
+    def rotation(self) -> np.ndarray:
+        """float32 ``(dim, dim)``, orthogonal; a vector is rotated as ``vector @ rotation``."""
+        return cosine_transform(self.dim)
+
     def encode(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
-        """Rounds each row to multiples of its scale."""
-        largest = np.abs(vectors).max(axis=1, initial=0.0)
-        scales = (largest / 127).astype(np.float16)
-        # A scale that was rounded down would push the largest number beyond 127.
-        short = scales.astype(np.float32) * 127 < largest
-        scales[short] = np.nextafter(scales[short], np.float16(np.inf))
-        steps = np.where(scales > 0, scales, np.float16(1)).astype(np.float32)
-        return {"codes": (np.rint(vectors / steps[:, None]) + 128).astype(np.uint8), "scales": scales}
+        """Rotates, rounds and scales."""
+        codes = np.empty(vectors.shape, dtype=np.uint8)
+        scales = np.empty(len(vectors), dtype=np.float32)
+        quantise_int8(np.ascontiguousarray(vectors, dtype=np.float32), self.rotation, codes, scales)
+        return {"codes": codes, "scales": scales.astype(np.float16)}
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Multiplies codes and scales."""
-        return (columns["codes"].astype(np.float32) - 128) * columns["scales"].astype(np.float32)[:, None]
+        """Multiplies codes and scales, and turns them back."""
+        scales = columns["scales"].astype(np.float32)[:, None]
+        return ((columns["codes"].astype(np.float32) - 128) * scales) @ self.rotation.T
+
+
+def cosine_transform(dim: int) -> np.ndarray:
+    """A rotation that spreads what stands in few dimensions over all: float32 ``(dim, dim)``, always the same.
+
+    Signs are changed by a fixed draw, and then a discrete cosine transform (DCT-II; Ahmed, Natarajan and Rao,
+    IEEE Transactions on Computers, 1974) is taken.
+    """
+    signs = np.where(np.random.default_rng(0).integers(2, size=dim), 1.0, -1.0)
+    waves = np.cos(np.pi * (np.arange(dim)[:, None] + 0.5) * np.arange(dim) / dim) * np.sqrt(2 / dim)
+    waves[:, 0] /= np.sqrt(2)
+    return (signs[:, None] * waves).astype(np.float32)
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from pyterrier_jacolbert.index.docnos import Docnos
     from pyterrier_jacolbert.index.stored import Stored
-    from pyterrier_jacolbert.pipeline.retrievers import ExactRetriever
+    from pyterrier_jacolbert.pipeline.feedback import ColBERTPRF
+    from pyterrier_jacolbert.pipeline.loaders import StoredText, StoredVectors
+    from pyterrier_jacolbert.pipeline.retrievers import Retriever, TorchRetriever
     from pyterrier_jacolbert.pipeline.scorers import IndexScorer
-    from pyterrier_jacolbert.pipeline.texts import StoredText
 
 #: Documents that are looked up at a time.
 _BLOCK_DOCUMENTS = 4096
@@ -101,15 +102,42 @@ class JaColBERTIndex(DirectoryArtifact):
             )
         return self.model.encode_queries(texts)
 
-    def retriever(self, *, num_results: int = 1000) -> ExactRetriever:
-        """A retriever that scores every document of the index.
+    def retriever(
+        self, *, num_results: int = 1000, quality: str = "balanced", n_candidates: int | None = None
+    ) -> Retriever:
+        """A retriever: in two stages where the index holds centroids, and exact where it holds none.
+
+        Args:
+            num_results: the most documents a query gets.
+            quality: ``"fast"``, ``"balanced"`` or ``"exact"``.
+            n_candidates: documents that the first stage leaves to the second; None goes by ``quality``.
+        """
+        from pyterrier_jacolbert.pipeline.retrievers import Retriever
+
+        return Retriever(self, num_results=num_results, quality=quality, n_candidates=n_candidates)
+
+    def exact_retriever(self, *, num_results: int = 1000) -> Retriever:
+        """A retriever that scores every document by all that is stored of it.
 
         Args:
             num_results: the most documents a query gets.
         """
-        from pyterrier_jacolbert.pipeline.retrievers import ExactRetriever
+        return self.retriever(num_results=num_results, quality="exact")
 
-        return ExactRetriever(self, num_results=num_results)
+    def torch_retriever(
+        self, *, num_results: int = 1000, device: str | None = None, dtype: str | None = None
+    ) -> TorchRetriever:
+        """A retriever that scores every document by torch's matrix products: for GPUs.
+
+        Args:
+            num_results: the most documents a query gets.
+            device: ``"cuda"``, ``"cuda:1"``, ``"cpu"``; None takes a GPU if there is one.
+            dtype: ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"int8"``; None takes float16 on a GPU and float32
+                on a CPU.
+        """
+        from pyterrier_jacolbert.pipeline.retrievers import TorchRetriever
+
+        return TorchRetriever(self, num_results=num_results, device=device, dtype=dtype)
 
     def scorer(self) -> IndexScorer:
         """A re-ranker that scores the documents of a frame with the stored vectors."""
@@ -127,13 +155,32 @@ class JaColBERTIndex(DirectoryArtifact):
         Raises:
             ValueError: the index was built without ``store_text=True``, or another field is asked for.
         """
-        from pyterrier_jacolbert.pipeline.texts import StoredText
+        from pyterrier_jacolbert.pipeline.loaders import StoredText
 
         if not self.meta()["settings"]["store_text"]:
             raise ValueError(f"{self!r} holds no text; build it with store_text=True, or take the data set's.")
         if fields not in ("*", "text") and list(fields) != ["text"]:
             raise ValueError(f"{self!r} stores the field 'text' alone, not {fields!r}.")
         return StoredText(self)
+
+    def embs_loader(self) -> StoredVectors:
+        """A transformer that adds ``doc_embs``, the stored vectors, to frames with ``docno``."""
+        from pyterrier_jacolbert.pipeline.loaders import StoredVectors
+
+        return StoredVectors(self)
+
+    def prf(self, *, fb_docs: int = 3, fb_embs: int = 10, beta: float = 1.0, k: int = 24) -> ColBERTPRF:
+        """Pseudo-relevance feedback on stored vectors: ``retriever >> index.prf() >> retriever``.
+
+        Args:
+            fb_docs: documents that are taken for relevant.
+            fb_embs: clusters of their vectors that join the query.
+            beta: the weight of these.
+            k: clusters.
+        """
+        from pyterrier_jacolbert.pipeline.feedback import ColBERTPRF
+
+        return ColBERTPRF(self, fb_docs=fb_docs, fb_embs=fb_embs, beta=beta, k=k)
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create", **settings: Any
@@ -232,7 +279,7 @@ class JaColBERTIndex(DirectoryArtifact):
         _check_distinct(indexes)
         merged = cls(out)
         first = parts[0].parameters
-        if all(np.array_equal(part.parameters[name], first[name]) for part in parts[1:] for name in first):
+        if all(_same_arrays(part.parameters, first) for part in parts[1:]):
             with writing(merged.path):
                 check_mode("create", merged.path, None, interrupted_build(merged.path, None))
                 meta = {**metas[0], **merge(parts, merged.path, next_folder(None))}
@@ -299,6 +346,10 @@ class JaColBERTIndex(DirectoryArtifact):
         return super().__eq__(other) and self._model == other._model  # type: ignore[attr-defined]
 
     __hash__ = DirectoryArtifact.__hash__
+
+
+def _same_arrays(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
+    return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
 
 
 def _check_distinct(indexes: Sequence[JaColBERTIndex]) -> None:

@@ -17,6 +17,8 @@ RANK = "rank"
 #: Token vectors, float32 ``(n_tokens, dim)`` a cell; the names that pyterrier_colbert and pyterrier_dr use too.
 QUERY_EMBS = "query_embs"
 DOC_EMBS = "doc_embs"
+#: A list of docnos a query: what a retriever may find.
+ALLOWED_DOCNOS = "allowed_docnos"
 #: Sparse ``{term: weight}`` dicts, as Terrier, PISA and the learned sparse plugins read them.
 TOKS = "toks"
 QUERY_TOKS = "query_toks"

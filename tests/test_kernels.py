@@ -171,3 +171,52 @@ def test_other_processors_get_other_instructions(name, features, layouts):
     )
     assert done.returncode == 0, done.stdout[-2000:]
     assert "3 passed" in done.stdout
+
+
+CHECK = """
+import numpy as np
+from pyterrier_jacolbert.index import instructions, kernels
+from pyterrier_jacolbert.index.codec import Int8Codec
+from pyterrier_jacolbert.index.panels import Panel
+rng = np.random.default_rng(0)
+starts = np.array([0, 30, 37, 200], dtype=np.int64)
+columns = Int8Codec(128).encode(rng.standard_normal((200, 128), dtype=np.float32))
+panel = Panel.of(rng.standard_normal((40, 128), dtype=np.float32), "bytes")
+found, expected = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
+for kernel, out in ((kernels.maxsim_int8, found), (kernels.maxsim_int8_reference, expected)):
+    arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, out)
+    kernel(columns["codes"], columns["scales"].view(np.uint16), *arguments)
+np.testing.assert_allclose(found, expected, rtol=1e-5)
+print("equal")
+"""
+
+
+def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
+    """vpdpbusd of AVX-VNNI, for processors that have no AVX-512; those with AVX-512 VL have it too."""
+    from pyterrier_jacolbert.index.instructions import FEATURES
+
+    if not {"avx512vnni", "avx512vl"} <= FEATURES:
+        pytest.skip("this processor has no vpdpbusd of half the width")
+    swap = "instructions.FEATURES = instructions.FEATURES - {'avx512vnni'} | {'avxvnni'}\n"
+    code = CHECK.replace("rng =", swap + "rng =", 1)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "equal\n", done.stderr
+
+
+def test_without_numba_numpy_does_the_work_and_says_so_once():
+    code = "import sys; sys.modules['numba'] = None\n" + CHECK.replace(
+        "print", "assert kernels.maxsim_int8 is kernels.maxsim_int8_reference\nprint"
+    ).replace("instructions, ", "").replace('"bytes"', "kernels.LAYOUTS[0]")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "equal\n", done.stderr
+    assert done.stderr.count("numba is not installed, so indexes are searched and coded by numpy") == 1
+
+
+def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_and_this_is_said_once(tmp_path):
+    code = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n" + CHECK
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace('"bytes"', "kernels.LAYOUTS[0]")], capture_output=True, text=True
+    )
+    assert done.stdout == "equal\n", done.stderr
+    assert done.stderr.count("No folder for compiled kernels can be written to") == 1

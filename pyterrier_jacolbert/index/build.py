@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import Codec, codec_of, train_residual_codec
+from pyterrier_jacolbert.index.centroids import cluster
+from pyterrier_jacolbert.index.codec import Codec, Int8Codec, codec_of, train_residual_codec
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, room_for, write_array
 from pyterrier_jacolbert.index.manifest import JOURNAL_FILE, begin_folder
 
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
 AUTO_INT8_TOKENS = 20_000_000
+#: From so many tokens on, int8 has centroids, and is searched in two stages; below, every document is scored.
+INT8_CENTROIDS_TOKENS = 500_000
 #: Token vectors that are coded between two flushes of the journal.
 _CODED_AT_ONCE = 2**17
 _MAX_DOCUMENTS = 2**32 - 1
@@ -253,6 +256,8 @@ class Builder:
             compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
         if "raw" in self._arrays.entries:
             self._code(compression, tokens, progress)
+        if compression == "int8" and tokens >= INT8_CENTROIDS_TOKENS:
+            self._find_centroids(tokens, progress)
         entries = {name: entry for name, entry in self._arrays.entries.items() if name not in _BUILD_ONLY}
         tables = write_tables(
             self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
@@ -274,7 +279,7 @@ class Builder:
             parameters = {}
             if compression not in ("float16", "int8"):
                 progress("training", 0, 1)
-                sample = _sample(raw, self._settings.sample_tokens, self._settings.seed)
+                sample = raw[_sample(tokens, self._settings.sample_tokens, self._settings.seed)].astype(np.float32)
                 count = self._settings.n_centroids or default_centroids(tokens)
                 trained = train_residual_codec(sample, compression, count, self._settings.seed)
                 for name, array in trained.parameters().items():
@@ -291,6 +296,28 @@ class Builder:
             done += len(block)
             progress("coding", done, tokens)
 
+    def _find_centroids(self, tokens: int, progress: Callable[[str, int, int], object]) -> None:
+        """Adds centroids to an int8 index."""
+        codec = Int8Codec(self._journal["dim"])
+        columns = {name: self._arrays.map(name) for name in codec.columns}
+        if not self._journal["parameters"]:
+            progress("training", 0, 1)
+            chosen = _sample(tokens, self._settings.sample_tokens, self._settings.seed)
+            sample = codec.rotated({name: column[chosen] for name, column in columns.items()})
+            count = self._settings.n_centroids or default_centroids(tokens)
+            centroids = cluster(sample, count, self._settings.seed).astype(np.float16)
+            entry = write_array(self._directory, f"{self._folder}/centroids", centroids)
+            self._save(parameters={"centroids": entry})
+        codec = Int8Codec(codec.dim, map_array(self._directory, self._journal["parameters"]["centroids"]))
+        name = "centroid_ids"
+        done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
+        while done < tokens:
+            block = {name: column[done : done + _CODED_AT_ONCE] for name, column in columns.items()}
+            self._arrays.append({name: codec.nearest_centroids(block)})
+            self._save()
+            done += len(block["codes"])
+            progress("coding", done, tokens)
+
     def _save(self, **changes: Any) -> None:  # noqa: ANN401
         self._journal |= changes | {"arrays": self._arrays.entries}
         replace_json(self._directory / self._folder / JOURNAL_FILE, self._journal)
@@ -304,12 +331,11 @@ def default_centroids(tokens: int) -> int:
     return int(2 ** min(16, np.floor(np.log2(max(1.0, 16 * np.sqrt(tokens))))))
 
 
-def _sample(raw: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows of a mapped array, drawn without regard to their order: float32 ``(min(count, n), dim)``."""
-    if len(raw) <= count:
-        return raw.astype(np.float32)
-    chosen = np.random.default_rng(seed).choice(len(raw), count, replace=False)
-    return raw[np.sort(chosen)].astype(np.float32)
+def _sample(n: int, count: int, seed: int) -> np.ndarray | slice:
+    """The numbers of ``count`` of ``n`` rows, ascending, drawn whatever their order; all if there are fewer."""
+    if n <= count:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
 
 
 def _first_difference(there: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:

@@ -95,20 +95,26 @@ class Float16Codec:
 
 @dataclass(frozen=True)
 class Int8Codec:
-    """A scale a token and 8 bits a dimension: ``dim + 2`` bytes.
+    """A scale a token and 8 bits a dimension: ``dim + 2`` bytes, and 2 for a centroid where the search has two stages.
 
     The vector is rotated, so that no number is much larger than the others (in real vectors one or two carry most of
     the length, and would waste the bits of the rest), rounded, and scaled to the length that it had. Codes are -127 to
     127, stored as 1 to 255: processors multiply unsigned by signed bytes, and the query's are signed.
+
+    Attributes:
+        dim: of the vectors.
+        centroids: float16 ``(n_centroids, dim)``, rotated; None where there are none.
     """
 
     dim: int
+    centroids: np.ndarray | None = None
     compression = "int8"
 
     @property
     def columns(self) -> dict[str, Column]:
-        """``codes`` and ``scales``."""
-        return {"codes": Column("|u1", (self.dim,)), "scales": Column("<f2")}
+        """``codes`` and ``scales``, and ``centroid_ids`` with centroids."""
+        found = {"codes": Column("|u1", (self.dim,)), "scales": Column("<f2")}
+        return found if self.centroids is None else {**found, "centroid_ids": Column("<u2")}
 
     @cached_property
     def rotation(self) -> np.ndarray:
@@ -120,12 +126,23 @@ class Int8Codec:
         codes = np.empty(vectors.shape, dtype=np.uint8)
         scales = np.empty(len(vectors), dtype=np.float32)
         quantise_int8(np.ascontiguousarray(vectors, dtype=np.float32), self.rotation, codes, scales)
-        return {"codes": codes, "scales": scales.astype(np.float16)}
+        columns: dict[str, np.ndarray] = {"codes": codes, "scales": scales.astype(np.float16)}
+        return columns if self.centroids is None else {**columns, "centroid_ids": self.nearest_centroids(columns)}
+
+    def nearest_centroids(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The nearest centroid of each code: uint16 ``(n,)``."""
+        from pyterrier_jacolbert.index.centroids import nearest
+
+        assert self.centroids is not None
+        return nearest(self.rotated(columns), self.centroids.astype(np.float32))
+
+    def rotated(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What codes stand for, before it is turned back: float32 ``(n, dim)``."""
+        return (columns["codes"].astype(np.float32) - 128) * columns["scales"].astype(np.float32)[:, None]
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Multiplies codes and scales, and turns them back."""
-        scales = columns["scales"].astype(np.float32)[:, None]
-        return ((columns["codes"].astype(np.float32) - 128) * scales) @ self.rotation.T
+        return self.rotated(columns) @ self.rotation.T
 
 
 def cosine_transform(dim: int) -> np.ndarray:
@@ -200,11 +217,7 @@ class ResidualCodec:
             ValueError: a centroid that is not there.
         """
         gains, ids = columns["gains"], columns["centroid_ids"]
-        if len(ids) and ids.max() >= len(self.centroids):
-            raise ValueError(
-                f"A code names centroid {ids.max()} of {len(self.centroids)}, so the index is damaged; build it again, "
-                "or fetch it again."
-            )
+        check_centroid_ids(ids, len(self.centroids))
         lengths, norms = (table[gains[:, i]] for i, table in enumerate(self.factors()))
         out = np.empty((len(gains), self.dim), dtype=np.float32)
         dequantise(
@@ -252,6 +265,19 @@ class ResidualCodec:
         return {name: getattr(self, name) for name in names}
 
 
+def check_centroid_ids(ids: np.ndarray, n_centroids: int) -> None:
+    """Refuses a number that no centroid has.
+
+    Raises:
+        ValueError: there is one, so the index is damaged.
+    """
+    if len(ids) and ids.max() >= n_centroids:
+        raise ValueError(
+            f"A code names centroid {ids.max()} of {n_centroids}, so the index is damaged; build it again, or fetch it "
+            "again."
+        )
+
+
 def packed_width(dim: int, bits: int) -> int:
     """Bytes of a residual. Code ``j`` is in byte ``j % width``, ``bits * (j // width)`` bits up.
 
@@ -269,7 +295,7 @@ def codec_of(compression: str, dim: int, parameters: Mapping[str, np.ndarray]) -
     if compression == "float16":
         return Float16Codec(dim)
     if compression == "int8":
-        return Int8Codec(dim)
+        return Int8Codec(dim, parameters.get("centroids"))
     check_compression(compression)
     values: dict[str, Any] = dict(parameters)
     return ResidualCodec(_BITS[compression], **values)

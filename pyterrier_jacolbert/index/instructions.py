@@ -24,7 +24,7 @@ from typing import Any
 from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils, config
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _intrinsic
 
 from pyterrier_jacolbert.index.panels import WIDTH
 
@@ -33,11 +33,16 @@ _I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.
 _UNROLLED = 4
 
 
+#: An intrinsic is called without its first argument, of which its type says nothing.
+intrinsic: Callable[[Any], Any] = _intrinsic
+_config: Any = config
+
+
 def _features() -> frozenset[str]:
     """What numba compiles for: of this processor, or as its environment variables say."""
-    if config.CPU_FEATURES is not None:
-        flags = {flag[1:]: flag.startswith("+") for flag in config.CPU_FEATURES.split(",") if flag}
-    elif config.CPU_NAME is not None:
+    if _config.CPU_FEATURES is not None:
+        flags = {flag[1:]: flag.startswith("+") for flag in _config.CPU_FEATURES.split(",") if flag}
+    elif _config.CPU_NAME is not None:
         return frozenset()
     else:
         flags = dict(binding.get_host_cpu_features())
@@ -189,8 +194,8 @@ def raise_to_sums(
 ) -> tuple[Any, Any]:
     """Raises ``best`` to the greatest sum of a token's centroid and residual with each query token.
 
-    ``best[q] = max(best[q], norms[t] * (table[ids[t], block, q] + steps[block, q] * p))`` for ``t < count``, where ``p``
-    is what :func:`raise_to_products` has.
+    ``best[q] = max(best[q], norms[t] * (table[ids[t], block, q] + steps[block, q] * p))`` for ``t < count``, where
+    ``p`` is what :func:`raise_to_products` has.
 
     Arguments beyond those of :func:`raise_to_products`, as the kernel sees them:
         steps: float32 ``(b, 32)``.
@@ -346,13 +351,11 @@ class _Code:
         return self.builder.load(pointer, align=1)
 
 
-def _each_token(
-    code: _Code, products: _Products, finish: Callable[[ir.Value, ir.Value, int], ir.Value]
-) -> None:
+def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir.Value, int], ir.Value]) -> None:
     """Raises ``best`` to what ``finish`` makes of the products of each token.
 
-    The arguments are those of :func:`raise_to_products`. Tokens go some abreast; past the last one it is repeated, which
-    moves no maximum.
+    The arguments are those of :func:`raise_to_products`. Tokens go some abreast; past the last one it is repeated,
+    which moves no maximum.
     """
     builder, values = code.builder, code.values
     first, count, block = values[1], values[2], values[5]
@@ -366,7 +369,8 @@ def _each_token(
     panel = builder.bitcast(code.data(4), _I8.as_pointer())
     panel = builder.gep(panel, [builder.mul(builder.mul(block, steps), _int(panel_bytes))])
     negated = [
-        builder.neg(code.vector(6, builder.mul(block, _int(WIDTH)), register, products.vector)) for register in registers
+        builder.neg(code.vector(6, builder.mul(block, _int(WIDTH)), register, products.vector))
+        for register in registers
     ]
     before = [code.vector(7, _int(0), register, floats) for register in registers]
     last = builder.sub(count, _int(1))

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+numba: Any
 try:
     import numba
 except ImportError:
@@ -30,10 +31,10 @@ def kernel(reference: _Kernel) -> Callable[[_Kernel], _Kernel]:
         if numba is None:
             return reference
         try:
-            return numba.njit(nogil=True, cache=True)(function)  # type: ignore[no-any-return]
+            return numba.njit(nogil=True, cache=True)(function)
         except RuntimeError:  # numba finds no folder that it can write to
             _tell()
-            return numba.njit(nogil=True)(function)  # type: ignore[no-any-return]
+            return numba.njit(nogil=True)(function)
 
     return compiled
 

@@ -217,9 +217,7 @@ def maxsim_residual(
                         rows[i, target + column] = levels[(residuals[first + i, column] >> shift) & mask]
                         column += 1
             for block in range(blocks):
-                raise_to_sums(
-                    rows, 0, count, factors, panel, block, corrections, best[block], steps, table, ids, tails
-                )
+                raise_to_sums(rows, 0, count, factors, panel, block, corrections, best[block], steps, table, ids, tails)
             first += count
         total = np.float32(0)
         for block in range(blocks):

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import ResidualCodec
+from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, check_centroid_ids
 from pyterrier_jacolbert.index.kernels import (
     LAYOUTS,
     maxsim_int8,
@@ -150,6 +150,8 @@ class CodedLane:
     def __init__(
         self, starts: np.ndarray, centroids: np.ndarray | None = None, centroid_ids: np.ndarray | None = None
     ) -> None:
+        if centroid_ids is not None and centroids is not None:
+            check_centroid_ids(centroid_ids, len(centroids))  # the kernels do not look before they read
         self.starts = starts
         self._centroids = centroids
         self._centroid_ids = centroid_ids
@@ -176,9 +178,7 @@ class CodedLane:
             pass
         return scores
 
-    def scores_of(
-        self, query: Prepared, docids: np.ndarray, each: Callable[..., Iterator[None]] = map
-    ) -> np.ndarray:
+    def scores_of(self, query: Prepared, docids: np.ndarray, each: Callable[..., Iterator[None]] = map) -> np.ndarray:
         """The scores of documents: float32 ``(n,)``; arguments as of :meth:`rough_scores`."""
         scores = np.empty(len(docids), dtype=np.float32)
         for _ in each(lambda chunk: self.score(query, docids[chunk], scores[chunk]), _chunks(self.starts, docids)):
@@ -243,17 +243,17 @@ class Int8Lane(CodedLane):
     """Documents in the codes of :class:`~pyterrier_jacolbert.index.codec.Int8Codec`.
 
     Args:
-        columns: ``codes`` and ``scales``, and ``centroid_ids`` where there are centroids; ``dim`` a multiple of 16.
+        columns: what the codec makes; ``dim`` a multiple of 16.
         starts: int64 ``(n_docs + 1,)``.
-        centroids: None, or float32 ``(n_centroids, dim)``.
+        codec: made the columns.
     """
 
-    def __init__(
-        self, columns: Mapping[str, np.ndarray], starts: np.ndarray, centroids: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, columns: Mapping[str, np.ndarray], starts: np.ndarray, codec: Int8Codec) -> None:
+        centroids = None if codec.centroids is None else codec.centroids.astype(np.float32)
         super().__init__(starts, centroids, columns.get("centroid_ids"))
         self._codes = columns["codes"]
         self._scales = columns["scales"].view(np.uint16)
+        self._rotation = codec.rotation
 
     @staticmethod
     def takes(dim: int) -> bool:
@@ -262,7 +262,8 @@ class Int8Lane(CodedLane):
 
     def prepare(self, query: np.ndarray) -> Prepared:
         """As :class:`CodedLane` says."""
-        return Prepared(Panel.of(query, LAYOUTS[0]), self._table(query))
+        rotated = query @ self._rotation
+        return Prepared(Panel.of(rotated, LAYOUTS[0]), self._table(rotated))
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""

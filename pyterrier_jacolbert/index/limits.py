@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: What torch may multiply in.
+TORCH_DTYPES = ("float32", "float16", "bfloat16", "int8")
 COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 
 

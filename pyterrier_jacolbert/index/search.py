@@ -119,7 +119,7 @@ def score_pairs(
 
 
 def _best(rough: np.ndarray, count: int) -> np.ndarray:
-    """The positions of the ``count`` greatest, and of all that are equal to the last of them, ascending; none below 0."""
+    """The positions, ascending, of the ``count`` greatest and of all that equal the last of them; none below 0."""
     present = rough[rough >= 0]
     if len(present) <= count:
         return np.flatnonzero(rough >= 0)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import codec_of
+from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, codec_of
 from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array, map_starts
-from pyterrier_jacolbert.index.lanes import TokenVectors
+from pyterrier_jacolbert.index.lanes import CodedLane, FloatLane, Int8Lane, Lane, ResidualLane, TokenVectors
 
 
 class Stored:
@@ -45,7 +46,7 @@ class Stored:
 
     def rows(self, first: int, end: int) -> np.ndarray:
         """The vectors of documents ``first`` to ``end`` in float32: ``(n_tokens, dim)``."""
-        return self._decode(slice(self.starts[first], self.starts[end]))
+        return self.decode(slice(self.starts[first], self.starts[end]))
 
     def take(self, docids: np.ndarray) -> TokenVectors:
         """The vectors of some documents."""
@@ -53,7 +54,26 @@ class Stored:
         lengths = ends - firsts
         starts = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=starts[1:])
-        return TokenVectors(self._decode(np.repeat(firsts - starts[:-1], lengths) + np.arange(starts[-1])), starts)
+        return TokenVectors(self.decode(np.repeat(firsts - starts[:-1], lengths) + np.arange(starts[-1])), starts)
+
+    @cached_property
+    def lane(self) -> Lane:
+        """The documents as the search scores them."""
+        if isinstance(self.codec, ResidualCodec):
+            return ResidualLane(self.columns, self.starts, self.codec)
+        if isinstance(self.codec, Int8Codec) and Int8Lane.takes(self.codec.dim):
+            return Int8Lane(self.columns, self.starts, self.codec)
+        return FloatLane(self)
+
+    @property
+    def two_stage_lane(self) -> CodedLane | None:
+        """The lane, where it has centroids."""
+        return self.lane if isinstance(self.lane, CodedLane) and self.lane.has_centroids else None
+
+    @cached_property
+    def present(self) -> np.ndarray | None:
+        """int64, ascending: the docids that are not deleted; None where none is."""
+        return np.setdiff1d(np.arange(len(self)), self.deleted) if len(self.deleted) else None
 
     def text(self, docid: int) -> str:
         """The stored text of a document.
@@ -66,7 +86,8 @@ class Stored:
         content, starts = self.texts
         return zlib.decompress(content[starts[docid] : starts[docid + 1]].tobytes()).decode("utf-8")
 
-    def _decode(self, rows: Any) -> np.ndarray:  # noqa: ANN401
+    def decode(self, rows: Any) -> np.ndarray:  # noqa: ANN401 (a slice, or numbers)
+        """The vectors of some tokens: float32 ``(n, dim)``."""
         return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
 
     def _is_deleted(self, docid: int) -> bool:

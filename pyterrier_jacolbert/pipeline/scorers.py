@@ -48,11 +48,12 @@ class TextScorer(SettingsTransformer):
         if inp.empty:
             return ranked(inp, np.empty(0))
         check_ids(inp, QID, DOCNO)
-        from pyterrier_jacolbert.index.search import TokenVectors, score_pairs
+        from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
+        from pyterrier_jacolbert.index.search import score_pairs
 
         query_codes, queries = distinct_queries(self.model, inp)
         text_codes, texts = factorize(document_texts(inp, self.text_field, self.title_field))
-        documents = TokenVectors.of(encode_texts(self.model, texts))
+        documents = FloatLane(TokenVectors.of(encode_texts(self.model, texts)))
         return ranked(inp, score_pairs(documents, queries, query_codes, text_codes))
 
 
@@ -85,4 +86,4 @@ class IndexScorer(SettingsTransformer):
 
         docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         query_codes, queries = distinct_queries(self.index, inp)
-        return ranked(inp, score_pairs(self.index.token_vectors(), queries, query_codes, docids))
+        return ranked(inp, score_pairs(self.index.token_vectors().lane, queries, query_codes, docids))

@@ -51,6 +51,11 @@ class Codec(Protocol):
     """Vectors to columns and back."""
 
     @property
+    def dim(self) -> int:
+        """Numbers a vector."""
+        ...
+
+    @property
     def compression(self) -> str:
         """One of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`."""
         ...

@@ -281,6 +281,7 @@ def raise_to_entries(
 @intrinsic
 def look_up(
     typing_context: Any,  # noqa: ANN401
+    count: Any,  # noqa: ANN401
     rows: Any,  # noqa: ANN401
     row: Any,  # noqa: ANN401
     column: Any,  # noqa: ANN401
@@ -290,40 +291,53 @@ def look_up(
     out: Any,  # noqa: ANN401
     out_row: Any,  # noqa: ANN401
     out_column: Any,  # noqa: ANN401
-) -> tuple[Any, Any]:
-    """Looks up 16 codes: ``out[out_row, out_column + i] = table[(rows[row, column + i] >> shift) & mask]``.
+) -> tuple[Any, Any] | None:
+    """Looks up codes: ``out[out_row, out_column + i] = table[(rows[row, column + i] >> shift) & mask]``, ``i < count``.
 
     Arguments as the kernel sees them:
+        count: 16 or 64, written as a number.
         rows: uint8 ``(n, width)``.
         shift, mask: uint8.
         table: uint8 ``(16,)``.
         out: uint8 ``(m, dim)``.
     """
-    given = (rows, row, column, shift, mask, table, out, out_row, out_column)
+    if not isinstance(count, types.IntegerLiteral):
+        return None  # numba asks again, with the number
+    given = (count, rows, row, column, shift, mask, table, out, out_row, out_column)
     signature = types.void(*given)
-    row_type = ir.VectorType(_I8, 16)
+    widths = {64: "avx512bw", 32: "avx2", 16: "ssse3"}
+    lanes = max((n for n, name in widths.items() if name in FEATURES and n <= count.literal_value), default=16)
+    row_type = ir.VectorType(_I8, lanes)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
         code = _Code(context, builder, given, values)
-        place = builder.add(builder.mul(values[1], code.shape(0, 1)), values[2])
-        packed = code.vector(0, place, 0, row_type)
-        shifted = builder.lshr(packed, _splat(builder, values[3], 16))
-        codes = builder.and_(shifted, _splat(builder, values[4], 16))
-        table_row = code.vector(5, _int(0), 0, row_type)
-        if "ssse3" in FEATURES:
-            found = _call(builder, "llvm.x86.ssse3.pshuf.b.128", row_type, [table_row, codes])
-        else:
-            found = ir.Constant(row_type, ir.Undefined)
-            for i in range(16):
-                lane = ir.Constant(_I32, i)
-                number = builder.extract_element(codes, lane)
-                found = builder.insert_element(found, builder.extract_element(table_row, number), lane)
-        target = builder.add(builder.mul(values[7], code.shape(6, 1)), values[8])
-        pointer = builder.bitcast(builder.gep(code.data(6), [target]), row_type.as_pointer())
-        builder.store(found, pointer, align=1)
+        place = builder.add(builder.mul(values[2], code.shape(1, 1)), values[3])
+        target = builder.add(builder.mul(values[8], code.shape(7, 1)), values[9])
+        shifts, masks = (_splat(builder, values[number], lanes) for number in (4, 5))
+        levels = code.vector(6, _int(0), 0, ir.VectorType(_I8, 16))
+        for piece in range(count.literal_value // lanes):
+            codes = builder.and_(builder.lshr(code.vector(1, place, piece, row_type), shifts), masks)
+            pointer = builder.gep(code.data(7), [builder.add(target, _int(piece * lanes))])
+            builder.store(_looked_up(builder, levels, codes), builder.bitcast(pointer, row_type.as_pointer()), align=1)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _looked_up(builder: ir.IRBuilder, table: ir.Value, codes: ir.Value) -> ir.Value:
+    """The table's entry, of 16, for each code."""
+    lanes = codes.type.count
+    if "ssse3" in FEATURES:
+        name = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}[lanes]
+        # The instruction looks up 16 bytes in 16 bytes, as often as it is wide.
+        repeated = ir.Constant(ir.VectorType(_I32, lanes), [lane % 16 for lane in range(lanes)])
+        tables = builder.shuffle_vector(table, ir.Constant(table.type, ir.Undefined), repeated)
+        return _call(builder, name, codes.type, [tables, codes])
+    found = ir.Constant(codes.type, ir.Undefined)
+    for lane in range(lanes):
+        number = builder.extract_element(codes, ir.Constant(_I32, lane))
+        found = builder.insert_element(found, builder.extract_element(table, number), ir.Constant(_I32, lane))
+    return found
 
 
 class _Code:

@@ -209,13 +209,14 @@ def maxsim_residual(
                 tails[i] = norms[gains[first + i, 1]]
                 ids[i] = centroid_ids[first + i]
                 for part in range(8 // bits):
-                    shift, target, column = np.uint8(part * bits), part * width, 0
-                    while column + 16 <= width and target + column + 16 <= dim:
-                        look_up(residuals, first + i, column, shift, mask, levels, rows, i, target + column)
-                        column += 16
-                    while column < width and target + column < dim:
+                    shift, target = np.uint8(part * bits), part * width
+                    codes = min(width, dim - target)
+                    for column in range(0, codes - 63, 64):
+                        look_up(64, residuals, first + i, column, shift, mask, levels, rows, i, target + column)
+                    for column in range(codes // 64 * 64, codes - 15, 16):
+                        look_up(16, residuals, first + i, column, shift, mask, levels, rows, i, target + column)
+                    for column in range(codes // 16 * 16, codes):
                         rows[i, target + column] = levels[(residuals[first + i, column] >> shift) & mask]
-                        column += 1
             for block in range(blocks):
                 raise_to_sums(rows, 0, count, factors, panel, block, corrections, best[block], steps, table, ids, tails)
             first += count

@@ -9,7 +9,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_EMBS, RANK, SCORE, check_ids, ranked
-from pyterrier_jacolbert.pipeline.sources import Index, distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, index_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ColBERTPRF(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         best = ranked(inp, inp[SCORE].to_numpy())
         best = best[best[RANK] < self.fb_docs].reset_index(drop=True)
-        codes, vectors = distinct_queries(self.index, best)
+        codes, vectors = index_queries(self.index, best)
         docids = self.index.docnos().known_docids(best[DOCNO].tolist(), owner=repr(self.index))
         groups = best.groupby(QID, sort=False).indices
         longer = [self._longer(vectors[codes[groups[qid][0]]], docids[groups[qid]]) for qid in firsts[QID]]

@@ -12,7 +12,7 @@ import pyterrier as pt
 from pyterrier_jacolbert.frames import ALLOWED_DOCNOS, QID, QUERY, QUERY_EMBS, check_ids, results
 from pyterrier_jacolbert.index.limits import TORCH_DTYPES, check_num_results
 from pyterrier_jacolbert.pipeline.scorers import IndexScorer
-from pyterrier_jacolbert.pipeline.sources import Index, distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, index_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class _Retriever(SettingsTransformer):
         if inp.empty:
             return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
         check_ids(inp, QID)
-        codes, vectors = distinct_queries(self.index, inp)
+        codes, vectors = index_queries(self.index, inp)
         docnos = self.index.docnos()
         groups = _by_allowed(inp)
         found: list[Any] = [None] * len(inp)

@@ -10,7 +10,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_EMBS, check_ids, factorize, ranked
 from pyterrier_jacolbert.pipeline.encoders import document_texts, encode_texts
-from pyterrier_jacolbert.pipeline.sources import Index, Model, distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, Model, distinct_queries, index_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 
@@ -85,5 +85,5 @@ class IndexScorer(SettingsTransformer):
         from pyterrier_jacolbert.index.search import score_pairs
 
         docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        query_codes, queries = distinct_queries(self.index, inp)
+        query_codes, queries = index_queries(self.index, inp)
         return ranked(inp, score_pairs(self.index.token_vectors().lane, queries, query_codes, docids))

@@ -74,3 +74,20 @@ def distinct_queries(encoder: EncodesQueries, inp: pd.DataFrame) -> tuple[np.nda
             )
         vectors.append(matrix)
     return codes, vectors
+
+
+def index_queries(index: Index, inp: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
+    """As :func:`distinct_queries`, for the vectors that an index stores.
+
+    Raises:
+        ValueError: also where the vectors have another dimension than the stored ones.
+    """
+    codes, vectors = distinct_queries(index, inp)
+    dim = index.token_vectors().codec.dim
+    for matrix in vectors:
+        if matrix.shape[1] != dim:
+            raise ValueError(
+                f"The query_embs have {matrix.shape[1]} numbers a token and {index!r} stores {dim}; encode the queries "
+                "with the checkpoint that built it."
+            )
+    return codes, vectors

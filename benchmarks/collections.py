@@ -103,3 +103,44 @@ class Encoded:
         bounds = zip(self.query_starts, self.query_starts[1:], strict=False)
         rows = [np.asarray(self.query_vectors[first:end], dtype=np.float32) for first, end in bounds]
         return questions(shared).drop(columns="query").assign(query_embs=rows)
+
+
+def spliced(encoded: Encoded, folder: Path, passages: int = 200_000, tokens: int = 100, seed: int = 0) -> Path:
+    """Token vectors of many passages, each of spans of 3 to 5 real ones, with noise; the real queries beside them.
+
+    Args:
+        encoded: the real ones.
+        folder: where they are kept; made where they are not there.
+        passages: how many.
+        tokens: of a passage, on average.
+        seed: of the draws.
+
+    Returns:
+        The folder, with the files of :class:`Encoded`.
+    """
+    if (folder / "done").is_file():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    draws = np.random.default_rng(seed)
+    lengths = np.clip(draws.normal(tokens, 0.3 * tokens, passages), tokens // 5, 2 * tokens).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    dim = encoded.vectors.shape[1]
+    out = np.lib.format.open_memmap(folder / "documents.npy", "w+", np.float16, (int(starts[-1]), dim))
+    real = np.diff(encoded.starts)
+    for number in range(passages):
+        parts = []
+        pieces = int(draws.integers(3, 6))
+        sizes = np.diff(np.linspace(0, lengths[number], pieces + 1).astype(int))
+        for size, source in zip(sizes, draws.integers(len(real), size=pieces), strict=True):
+            first = encoded.starts[source] + draws.integers(max(1, real[source] - size + 1))
+            rows = np.asarray(encoded.vectors[first : min(first + size, encoded.starts[source + 1])], dtype=np.float32)
+            parts.append(np.resize(rows, (size, dim)))
+        rows = np.concatenate(parts)
+        rows += draws.standard_normal(rows.shape, dtype=np.float32) * np.float32(0.15 / np.sqrt(dim))
+        out[starts[number] : starts[number + 1]] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    out.flush()
+    np.save(folder / "documents.starts.npy", starts)
+    for name in ("queries.npy", "queries.starts.npy"):
+        np.save(folder / name, np.load(encoded.folder / name))
+    (folder / "done").touch()
+    return folder

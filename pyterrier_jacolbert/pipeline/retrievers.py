@@ -23,6 +23,12 @@ _CANDIDATES = {"fast": (1, 400), "balanced": (3, 700)}
 QUALITIES = (*_CANDIDATES, "exact")
 
 
+def candidates_of(quality: str, num_results: int) -> int:
+    """Documents that the first stage leaves to the second."""
+    times, more = _CANDIDATES[quality]
+    return times * num_results + more
+
+
 class _Retriever(SettingsTransformer):
     """What retrievers share: frames in, frames out, and the limits on what is searched."""
 
@@ -141,8 +147,7 @@ class Retriever(_Retriever):
         arguments = (vectors, self.num_results, stored.docnos.ranks, docids)
         if self.quality == "exact" or stored.two_stage_lane is None:
             return search_exact(stored.lane, *arguments)
-        times, more = _CANDIDATES[self.quality]
-        count = self.n_candidates or times * self.num_results + more
+        count = self.n_candidates or candidates_of(self.quality, self.num_results)
         return search_two_stage(stored.two_stage_lane, *arguments, n_candidates=count)
 
     def fuse_right(self, right: pt.Transformer) -> pt.Transformer | None:

@@ -326,18 +326,22 @@ class JaColBERTIndex(DirectoryArtifact):
         return self._files()
 
     def _files(self) -> Stored:
-        if self._open is None:
+        # Kept in a variable: another thread's change may take the attribute away.
+        opened = self._open
+        if opened is None:
             from pyterrier_jacolbert.index.stored import Stored
 
             meta = self.meta()
-            try:
-                self._open = Stored(self.path, meta)
-            except ValueError:
-                # A writer may have replaced the files between the manifest and their opening.
-                if (newer := self.meta()) == meta:
-                    raise
-                self._open = Stored(self.path, newer)
-        return self._open
+            while opened is None:
+                try:
+                    opened = Stored(self.path, meta)
+                except ValueError:
+                    # A writer may have replaced the files between the manifest and their opening.
+                    if (newer := self.meta()) == meta:
+                        raise
+                    meta = newer
+            self._open = opened
+        return opened
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_open": None}

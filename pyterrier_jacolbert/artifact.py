@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from pyterrier_jacolbert.pipeline.retrievers import Retriever, TorchRetriever
     from pyterrier_jacolbert.pipeline.scorers import IndexScorer
 
+#: Held while an object keeps or lets go what it opened.
+_KEEPING = threading.Lock()
 #: Documents that are looked up at a time.
 _BLOCK_DOCUMENTS = 4096
 
@@ -57,6 +60,7 @@ class JaColBERTIndex(DirectoryArtifact):
         self._model = None if model is None else as_model(model)
         self._recorded_model: JaColBERT | None = None
         self._open: Stored | None = None
+        self._changes = 0
 
     @property
     def model(self) -> JaColBERT:
@@ -190,8 +194,7 @@ class JaColBERTIndex(DirectoryArtifact):
         from pyterrier_jacolbert.indexer import JaColBERTIndexer
 
         JaColBERTIndexer(self.path, model, mode=mode, **settings).index(docs)
-        self._open = None
-        return self
+        return self._changed()
 
     def append(
         self,
@@ -217,8 +220,7 @@ class JaColBERTIndex(DirectoryArtifact):
 
         settings = {**fields, "shard_documents": shard_documents, "verbose": verbose}
         JaColBERTIndexer(self.path, self.model, mode="append", **settings).index(docs)
-        self._open = None
-        return self
+        return self._changed()
 
     def delete(self, docnos: Sequence[str]) -> JaColBERTIndex:
         """Deletes documents: no transformer of this object finds or scores them any more, nor does a later open.
@@ -233,8 +235,7 @@ class JaColBERTIndex(DirectoryArtifact):
 
         with writing(self.path):
             delete(self.path, self.meta(), docnos, repr(self))
-        self._open = None
-        return self
+        return self._changed()
 
     def compact(self) -> JaColBERTIndex:
         """Rewrites the files without the deleted documents; docids move up, docnos and rankings stay.
@@ -246,8 +247,7 @@ class JaColBERTIndex(DirectoryArtifact):
 
         with writing(self.path):
             compact(self.path, self.meta())
-        self._open = None
-        return self
+        return self._changed()
 
     @classmethod
     def merge(cls, paths: Sequence[str | Path], out: str | Path) -> JaColBERTIndex:
@@ -326,22 +326,30 @@ class JaColBERTIndex(DirectoryArtifact):
         return self._files()
 
     def _files(self) -> Stored:
-        # Kept in a variable: another thread's change may take the attribute away.
-        opened = self._open
-        if opened is None:
-            from pyterrier_jacolbert.index.stored import Stored
+        from pyterrier_jacolbert.index.stored import Stored
 
+        while True:
+            opened, changes = self._open, self._changes
+            if opened is not None:
+                return opened
             meta = self.meta()
-            while opened is None:
-                try:
-                    opened = Stored(self.path, meta)
-                except ValueError:
-                    # A writer may have replaced the files between the manifest and their opening.
-                    if (newer := self.meta()) == meta:
-                        raise
-                    meta = newer
-            self._open = opened
-        return opened
+            try:
+                opened = Stored(self.path, meta)
+            except ValueError:
+                # A writer may have replaced the files between the manifest and their opening.
+                if self.meta() == meta:
+                    raise
+                continue
+            with _KEEPING:
+                if self._changes == changes:
+                    self._open = opened
+
+    def _changed(self) -> JaColBERTIndex:
+        """Lets the next look see the files as they are now, in whatever thread."""
+        with _KEEPING:
+            self._open = None
+            self._changes += 1
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_open": None}

@@ -73,16 +73,16 @@ class ColBERTPRF(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         best = ranked(inp, inp[SCORE].to_numpy())
         best = best[best[RANK] < self.fb_docs].reset_index(drop=True)
-        codes, vectors = index_queries(self.index, best)
-        docids = self.index.docnos().known_docids(best[DOCNO].tolist(), owner=repr(self.index))
+        stored = self.index.token_vectors()
+        codes, vectors = index_queries(self.index, stored, best)
+        docids = stored.docnos.known_docids(best[DOCNO].tolist(), owner=repr(self.index))
         groups = best.groupby(QID, sort=False).indices
-        longer = [self._longer(vectors[codes[groups[qid][0]]], docids[groups[qid]]) for qid in firsts[QID]]
+        longer = [self._longer(stored, vectors[codes[groups[qid][0]]], docids[groups[qid]]) for qid in firsts[QID]]
         return queries.assign(**{QUERY_EMBS: pd.Series(longer, dtype=object)})
 
-    def _longer(self, query: np.ndarray, docids: np.ndarray) -> np.ndarray:
+    def _longer(self, stored: Stored, query: np.ndarray, docids: np.ndarray) -> np.ndarray:
         from pyterrier_jacolbert.index.feedback import Rarity, expansion
 
-        stored = self.index.token_vectors()
         if self._counted is None or self._counted[0] is not stored:
             self._counted = (stored, Rarity.of(stored))
         feedback = np.concatenate([stored.rows(docid, docid + 1) for docid in docids.tolist()])

@@ -16,6 +16,7 @@ from pyterrier_jacolbert.pipeline.sources import Index, index_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 if TYPE_CHECKING:
+    from pyterrier_jacolbert.index.stored import Stored
     from pyterrier_jacolbert.index.torch_search import TorchSearch
 
 #: Documents that a two-stage search scores in full: so many times the results, and so many more.
@@ -67,30 +68,33 @@ class _Retriever(SettingsTransformer):
         if inp.empty:
             return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
         check_ids(inp, QID)
-        codes, vectors = index_queries(self.index, inp)
-        docnos = self.index.docnos()
+        stored = self.index.token_vectors()  # once: another thread may change the index
+        codes, vectors = index_queries(self.index, stored, inp)
         groups = _by_allowed(inp)
         found: list[Any] = [None] * len(inp)
         for rows, names in groups:
             distinct, positions = np.unique(codes[rows], return_inverse=True)
-            rankings = list(self._search([vectors[code] for code in distinct], self._searched(names)))
+            searched = self._searched(stored, names)
+            rankings = list(self._search(stored, [vectors[code] for code in distinct], searched))
             for row, position in zip(rows, positions, strict=True):
                 found[row] = rankings[position]
         docids = np.concatenate([ranking[0] for ranking in found])
         scores = np.concatenate([ranking[1] for ranking in found])
         rows = np.repeat(np.arange(len(inp)), [len(ranking[0]) for ranking in found])
-        return results(inp, rows, [docnos[docid] for docid in docids], scores)
+        return results(inp, rows, [stored.docnos[docid] for docid in docids], scores)
 
-    def _search(self, vectors: list[np.ndarray], docids: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _search(
+        self, stored: Stored, vectors: list[np.ndarray], docids: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each query docids and scores, best first; of the given documents, or of all."""
         raise NotImplementedError
 
-    def _searched(self, names: Sequence[str] | None) -> np.ndarray | None:
+    def _searched(self, stored: Stored, names: Sequence[str] | None) -> np.ndarray | None:
         """The documents to search, ascending; None where it is all."""
-        docids = self.index.token_vectors().present
+        docids = stored.present
         for given in (self.docnos, names):
             if given is not None:
-                chosen = np.unique(self.index.docnos().known_docids(given, owner=repr(self.index)))
+                chosen = np.unique(stored.docnos.known_docids(given, owner=repr(self.index)))
                 docids = chosen if docids is None else np.intersect1d(docids, chosen)
         return docids
 
@@ -140,10 +144,11 @@ class Retriever(_Retriever):
         self.n_candidates = n_candidates
         self.docnos = _names(docnos)
 
-    def _search(self, vectors: list[np.ndarray], docids: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _search(
+        self, stored: Stored, vectors: list[np.ndarray], docids: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         from pyterrier_jacolbert.index.search import search_exact, search_two_stage
 
-        stored = self.index.token_vectors()
         arguments = (vectors, self.num_results, stored.docnos.ranks, docids)
         if self.quality == "exact" or stored.two_stage_lane is None:
             return search_exact(stored.lane, *arguments)
@@ -189,8 +194,9 @@ class TorchRetriever(_Retriever):
         self.docnos = _names(docnos)
         self._open: TorchSearch | None = None
 
-    def _search(self, vectors: list[np.ndarray], docids: np.ndarray | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        stored = self.index.token_vectors()
+    def _search(
+        self, stored: Stored, vectors: list[np.ndarray], docids: np.ndarray | None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         if self._open is None or self._open.stored is not stored:
             import torch
 

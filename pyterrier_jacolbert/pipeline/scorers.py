@@ -84,6 +84,7 @@ class IndexScorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.index.search import score_pairs
 
-        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        query_codes, queries = index_queries(self.index, inp)
-        return ranked(inp, score_pairs(self.index.token_vectors().lane, queries, query_codes, docids))
+        stored = self.index.token_vectors()
+        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        query_codes, queries = index_queries(self.index, stored, inp)
+        return ranked(inp, score_pairs(stored.lane, queries, query_codes, docids))

@@ -11,7 +11,6 @@ import pandas as pd
 from pyterrier_jacolbert.frames import QID, QUERY, QUERY_EMBS, check_column, check_one_query_each, factorize
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.index.docnos import Docnos
     from pyterrier_jacolbert.index.stored import Stored
 
 
@@ -38,10 +37,6 @@ class Index(EncodesQueries, Protocol):
 
     def token_vectors(self) -> Stored:
         """The stored vectors, and which documents are deleted."""
-        ...
-
-    def docnos(self) -> Docnos:
-        """The docnos, by docid."""
         ...
 
 
@@ -76,14 +71,14 @@ def distinct_queries(encoder: EncodesQueries, inp: pd.DataFrame) -> tuple[np.nda
     return codes, vectors
 
 
-def index_queries(index: Index, inp: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
-    """As :func:`distinct_queries`, for the vectors that an index stores.
+def index_queries(index: Index, stored: Stored, inp: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
+    """As :func:`distinct_queries`, for the vectors that an index stores; ``stored`` is the index, open.
 
     Raises:
         ValueError: also where the vectors have another dimension than the stored ones.
     """
     codes, vectors = distinct_queries(index, inp)
-    dim = index.token_vectors().codec.dim
+    dim = stored.codec.dim
     for matrix in vectors:
         if matrix.shape[1] != dim:
             raise ValueError(

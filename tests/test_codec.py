@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 from pyterrier_jacolbert.index import centroids as centroids_module
 from pyterrier_jacolbert.index import codec_kernels as kernels
-from pyterrier_jacolbert.index.centroids import cluster, nearest
+from pyterrier_jacolbert.index.centroids import Centroids, cluster, nearest
 from pyterrier_jacolbert.index.codec import (
     Float16Codec,
     Int8Codec,
@@ -187,16 +187,36 @@ def test_the_nearest_centroid_is_the_nearest_but_for_rounding():
     assert (distances[np.arange(500), chosen] - distances.min(axis=1)).max() < 0.02
 
 
-def test_argmax_equals_its_reference():
+@pytest.mark.parametrize("columns", [1, 31, 32, 333])
+def test_argmax_equals_its_reference(columns):
     import torch
 
-    products = torch.randn(50, 333).bfloat16().view(torch.int16).numpy()
-    bias = np.random.default_rng(0).standard_normal(333).astype(np.float32)
-    out = np.empty(50, dtype=np.uint16)
-    kernels.argmax_rows(products, bias, out)
-    expected = np.empty_like(out)
-    kernels.argmax_rows_reference(products, bias, expected)
-    assert np.array_equal(out, expected)
+    products = torch.randn(50, columns, generator=torch.Generator().manual_seed(columns)).bfloat16()
+    products[:, columns // 2] = products[:, -1]  # ties
+    products = products.view(torch.int16).numpy()
+    bias = np.random.default_rng(0).integers(-1, 2, columns).astype(np.float32)
+    places, greatest = np.empty(50, dtype=np.uint16), np.empty(50, dtype=np.float32)
+    kernels.argmax_rows(products, bias, places, greatest)
+    expected_places, expected_greatest = np.empty_like(places), np.empty_like(greatest)
+    kernels.argmax_rows_reference(products, bias, expected_places, expected_greatest)
+    np.testing.assert_array_equal(places, expected_places)
+    np.testing.assert_array_equal(greatest, expected_greatest)
+
+
+def test_the_nearest_of_many_centroids_is_nearly_always_found(monkeypatch):
+    vectors = unit(4000, 32, clusters=200)
+    centroids = cluster(vectors, 1000)
+    exact = nearest(vectors, centroids)
+    monkeypatch.setattr(centroids_module, "_FLAT", 500)
+    finder = Centroids(centroids)
+    assert len(finder._groups) == 31
+    found = finder.nearest(vectors)
+    assert (found == exact).mean() > 0.97
+    errors = [((vectors - centroids[numbers]) ** 2).sum() for numbers in (exact, found)]
+    assert errors[1] < 1.01 * errors[0]
+    monkeypatch.setattr(centroids_module, "_GROUPED_BLOCK", 7)
+    np.testing.assert_array_equal(finder.nearest(vectors[:100]), found[:100])
+    assert finder.nearest(vectors[:0]).shape == (0,)
 
 
 def test_many_centroids_are_found_in_groups_nearly_as_well(monkeypatch):

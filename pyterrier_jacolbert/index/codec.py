@@ -17,12 +17,15 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pyterrier_jacolbert.index.codec_kernels import dequantise, quantise, quantise_int8, widen
 from pyterrier_jacolbert.index.limits import check_compression
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.index.centroids import Centroids
 
 _BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
 #: The least and greatest length factor of a residual; there is no residual below the least.
@@ -136,10 +139,14 @@ class Int8Codec:
 
     def nearest_centroids(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """The nearest centroid of each code: uint16 ``(n,)``."""
-        from pyterrier_jacolbert.index.centroids import nearest
+        return self._centroids.nearest(self.rotated(columns))
+
+    @cached_property
+    def _centroids(self) -> Centroids:
+        from pyterrier_jacolbert.index.centroids import Centroids
 
         assert self.centroids is not None
-        return nearest(self.rotated(columns), self.centroids.astype(np.float32))
+        return Centroids(self.centroids)
 
     def rotated(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """What codes stand for, before it is turned back: float32 ``(n, dim)``."""
@@ -204,12 +211,9 @@ class ResidualCodec:
 
     def encode(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """Finds the centroid, rounds the residual, and the factors that make the most of it."""
-        from pyterrier_jacolbert.index.centroids import nearest
-
         rotated = np.ascontiguousarray(vectors, dtype=np.float32) @ self.rotation
-        centroids = self.centroids.astype(np.float32)
-        ids = nearest(rotated, centroids)
-        codes, lengths, sums = self._round(rotated, centroids, ids)
+        ids = self._centroids.nearest(rotated)
+        codes, lengths, sums = self._round(rotated, ids)
         gains = np.empty((len(rotated), 2), dtype=np.uint8)
         gains[:, 0] = _to_codes(lengths, self.gain_range[0])
         gains[:, 1] = _to_codes(_norms(_from_codes(gains[:, 0], self.gain_range[0]), sums), self.gain_range[1])
@@ -245,19 +249,20 @@ class ResidualCodec:
 
     def with_gains_of(self, rotated: np.ndarray) -> ResidualCodec:
         """This codec with the ranges of factors that a rotated sample, float32 ``(n, dim)``, calls for."""
-        from pyterrier_jacolbert.index.centroids import nearest
-
-        centroids = self.centroids.astype(np.float32)
-        _, lengths, sums = self._round(rotated, centroids, nearest(rotated, centroids))
+        _, lengths, sums = self._round(rotated, self._centroids.nearest(rotated))
         return dataclasses.replace(self, gain_range=np.stack([_range(lengths), _range(_norms(lengths, sums))]))
 
-    def _round(
-        self, rotated: np.ndarray, centroids: np.ndarray, ids: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @cached_property
+    def _centroids(self) -> Centroids:
+        from pyterrier_jacolbert.index.centroids import Centroids
+
+        return Centroids(self.centroids)
+
+    def _round(self, rotated: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Codes, the length factor that brings each vector's cosine with its code to its greatest, and products."""
         codes = np.empty((len(rotated), packed_width(self.dim, self.bits)), dtype=np.uint8)
         sums = np.empty((len(rotated), 5), dtype=np.float32)
-        quantise(rotated, centroids, ids, self.spreads, self.levels, self.bits, codes, sums)
+        quantise(rotated, self._centroids.rows, ids, self.spreads, self.levels, self.bits, codes, sums)
         vc, vr, cc, cr, rr = sums.astype(np.float64).T
         # The cosine of v and c + f r is greatest where its derivative by f is 0.
         over, under = vr * cc - vc * cr, vc * rr - vr * cr

@@ -8,6 +8,8 @@ from pyterrier_jacolbert.index.jit import kernel
 
 #: 2**112: what a float16's exponent, moved into a float32's place, is short of.
 EXPONENT_SHIFT = np.float32(2.0**112)
+#: Numbers that are compared side by side.
+_LANES = 32
 
 
 def widen_reference(halves: np.ndarray, out: np.ndarray) -> None:
@@ -75,31 +77,44 @@ def quantise_int8(vectors: np.ndarray, rotation: np.ndarray, codes: np.ndarray, 
         scales[i] = np.sqrt(length / squares) if squares > 0 else np.float32(0)
 
 
-def argmax_rows_reference(products: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
+def argmax_rows_reference(products: np.ndarray, bias: np.ndarray, places: np.ndarray, greatest: np.ndarray) -> None:
     """What :func:`argmax_rows` computes, in numpy."""
-    widened = (products.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-    out[:] = (widened + bias).argmax(axis=1)
+    sums = (products.view(np.uint16).astype(np.uint32) << 16).view(np.float32) + bias
+    places[:], greatest[:] = sums.argmax(axis=1), sums.max(axis=1)
 
 
 @kernel(argmax_rows_reference)
-def argmax_rows(products: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    """The position of the greatest sum of product and bias in each row; the first of several.
+def argmax_rows(products: np.ndarray, bias: np.ndarray, places: np.ndarray, greatest: np.ndarray) -> None:
+    """The greatest sum of product and bias in each row, and its position; the first of several.
 
     Args:
         products: int16 ``(n, k)``, the bits of bfloat16 numbers.
         bias: float32 ``(k,)``.
-        out: uint16 ``(n,)``.
+        places: uint16 ``(n,)``.
+        greatest: float32 ``(n,)``.
     """
+    columns = products.shape[1]
+    best = np.empty(_LANES, dtype=np.float32)
     for row in range(len(products)):
-        best = np.float32(-np.inf)
-        for column in range(products.shape[1]):
-            value = np.uint32(np.uint32(np.uint16(products[row, column])) << np.uint32(16)).view(np.float32)
-            value += bias[column]
-            best = value if value > best else best
-        for column in range(products.shape[1]):
-            value = np.uint32(np.uint32(np.uint16(products[row, column])) << np.uint32(16)).view(np.float32)
-            if value + bias[column] == best:
-                out[row] = column
+        best[:] = -np.inf
+        # In lanes: the maximum of one number at a time would wait for the one before it.
+        for first in range(0, columns - _LANES + 1, _LANES):
+            for lane in range(_LANES):
+                bits = np.uint32(np.uint16(products[row, first + lane])) << np.uint32(16)
+                value = np.uint32(bits).view(np.float32) + bias[first + lane]
+                best[lane] = value if value > best[lane] else best[lane]
+        top = np.float32(-np.inf)
+        for lane in range(_LANES):
+            top = best[lane] if best[lane] > top else top
+        for column in range(columns // _LANES * _LANES, columns):
+            bits = np.uint32(np.uint16(products[row, column])) << np.uint32(16)
+            value = np.uint32(bits).view(np.float32) + bias[column]
+            top = value if value > top else top
+        greatest[row] = top
+        for column in range(columns):
+            bits = np.uint32(np.uint16(products[row, column])) << np.uint32(16)
+            if np.uint32(bits).view(np.float32) + bias[column] == top:
+                places[row] = column
                 break
 
 

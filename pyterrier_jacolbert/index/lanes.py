@@ -22,7 +22,7 @@ from pyterrier_jacolbert.index.kernels import (
     shrink,
 )
 from pyterrier_jacolbert.index.panels import DIM_STEP, OFFSET, WIDTH, Panel
-from pyterrier_jacolbert.index.threads import in_threads
+from pyterrier_jacolbert.index.threads import in_threads, thread_count
 
 #: A block of similarities, float32 (tokens, query tokens), is 4,096 x 512 x 4 bytes = 8 MiB: large enough for the
 #: matrix product, small enough for a CPU's last cache (benchmarks/search.py).
@@ -30,8 +30,9 @@ _BLOCK_TOKENS = 4096
 _BLOCK_COLUMNS = 512
 #: Documents whose vectors are gathered at once: 512 documents of 300 tokens of 128 floats are 75 MiB.
 _TAKEN_AT_ONCE = 512
-#: Tokens that a thread takes up at a time: some tenths of a millisecond, and what fits its second cache.
+#: The fewest tokens that a thread takes up at a time: some tenths of a millisecond, and what fits its second cache.
 _CHUNK_TOKENS = 8192
+_MANY_QUERIES = 8
 
 
 class Lane(Protocol):
@@ -174,7 +175,7 @@ class CodedLane:
             for number, query in enumerate(prepared):
                 self.score(query, chosen[chunk], scores[number, chunk])
 
-        for _ in in_threads(score, _chunks(self.starts, chosen)):
+        for _ in in_threads(score, _chunks(self.starts, chosen, len(queries))):
             pass
         return scores
 
@@ -213,7 +214,7 @@ class CodedLane:
         def score(chunk: slice) -> None:
             score_centroids(ids, self.starts, docids[chunk], small, out[chunk])
 
-        for _ in each(score, _chunks(self.starts, docids, _CHUNK_TOKENS * 32)):
+        for _ in each(score, _chunks(self.starts, docids)):
             pass
         return out
 
@@ -320,12 +321,19 @@ class ResidualLane(CodedLane):
         )
 
 
-def _chunks(starts: np.ndarray, docids: np.ndarray, tokens: int = _CHUNK_TOKENS) -> Iterator[slice]:
-    """Cuts documents into runs of about so many tokens, at least one document each."""
+def _chunks(starts: np.ndarray, docids: np.ndarray, n_queries: int = 1) -> Iterator[slice]:
+    """Cuts documents into runs for threads to take up, at least one document each.
+
+    With many queries a run's codes stay in a core's cache while one query after the other passes over them; with few,
+    handing out runs would take longer than they do, so there are about eight a thread.
+    """
     ends = np.cumsum(starts[docids + 1] - starts[docids])
+    size = _CHUNK_TOKENS
+    if len(docids) and n_queries < _MANY_QUERIES:
+        size = max(size, int(ends[-1]) // (8 * thread_count()))
     first, done = 0, 0
     while first < len(docids):
-        end = max(first + 1, int(np.searchsorted(ends, done + tokens, side="right")))
+        end = max(first + 1, int(np.searchsorted(ends, done + size, side="right")))
         yield slice(first, end)
         first, done = end, int(ends[end - 1])
 

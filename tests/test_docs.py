@@ -1,0 +1,40 @@
+"""The documentation: every Python block of every page runs, in the page's order."""
+
+import re
+import textwrap
+import warnings
+from importlib.resources import files
+
+import pytest
+
+PAGES = sorted(
+    (page.name, page.read_text(encoding="utf-8"))
+    for page in files("pyterrier_jacolbert").joinpath("pt_docs").iterdir()
+    if page.name.endswith(".rst")
+)
+BLOCK = re.compile(r"^\.\. code-block:: python\n\n((?:(?:   .*)?\n)+)", re.MULTILINE)
+
+
+def blocks(text):
+    """The Python blocks of a page, each with the number of its first line."""
+    return [(text[: match.start(1)].count("\n") + 1, textwrap.dedent(match[1])) for match in BLOCK.finditer(text)]
+
+
+@pytest.mark.parametrize(("name", "text"), [pytest.param(*page, id=page[0]) for page in PAGES if blocks(page[1])])
+def test_the_blocks_of_a_page_run(name, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    for line, code in blocks(text):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
+
+
+def test_there_are_blocks_to_run():
+    assert sum(len(blocks(text)) for _, text in PAGES) >= 20
+
+
+def test_every_page_is_reached():
+    pages = dict(PAGES)
+    reached = re.findall(r"^   ([a-z-]+)$", pages["index.rst"], re.MULTILINE)
+    assert sorted(f"{name}.rst" for name in reached) == sorted(set(pages) - {"index.rst"})

@@ -1,9 +1,12 @@
 """The documentation: every Python block of every page runs, in the page's order."""
 
 import re
+import subprocess
+import sys
 import textwrap
 import warnings
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -38,3 +41,12 @@ def test_every_page_is_reached():
     pages = dict(PAGES)
     reached = re.findall(r"^   ([a-z-]+)$", pages["index.rst"], re.MULTILINE)
     assert sorted(f"{name}.rst" for name in reached) == sorted(set(pages) - {"index.rst"})
+
+
+def test_the_pages_build_without_a_warning(tmp_path):
+    source = files("pyterrier_jacolbert").joinpath("pt_docs")
+    settings = Path(__file__).parent / "sphinx"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-c", settings, source, tmp_path / "html"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "schematic" in (tmp_path / "html" / "overview.html").read_text(encoding="utf-8")

@@ -4,9 +4,9 @@
 
 Trains a small student, once a seed and loss, on the examples that ``examples/train_mini.py --until examples`` mined
 from JaQuAD; then measures nDCG@10 on questions of held-out articles over 10,000 passages (theirs and an even draw of
-the others), and the differences with 95 % intervals of a paired bootstrap over the questions (a question's score is the
-mean over the seeds). Runs and measures that are there are not made again. Prints a Markdown table, and writes it and
-the figures to ``--runs``.
+the others), cut at the 160 tokens that the student is trained with, and the differences with 95 % intervals of a paired
+bootstrap over the questions (a question's score is the mean over the seeds). Runs and measures that are there are not
+made again. Prints a Markdown table, and writes it and the figures to ``--runs``.
 
 The student is four layers of me5-small-ja, projected to 64 numbers, that learned for as many steps to make the token
 vectors of all twelve: cut and untrained it ranks nothing, and all that a loss then does is to repair it.
@@ -47,6 +47,8 @@ LOSSES = {
 }
 REFERENCE = "KL + min-max"
 DRAWS = 10_000
+#: Tokens of a passage that are read, in training and in measuring.
+DOCUMENT_LENGTH = 160
 
 
 def main() -> None:
@@ -78,7 +80,7 @@ def main() -> None:
         steps=arguments.steps,
         learning_rate=2e-4,
         warmup_steps=arguments.steps // 10,
-        document_length=160,
+        document_length=DOCUMENT_LENGTH,
         precision="bfloat16",
         dropout=0.0,
         save_every=arguments.steps // 3,
@@ -150,7 +152,7 @@ class HeldOut:
         """Adds a system, with dynamic query length, and with others over the same index, by name."""
         if all(str(seed) in self.found.get(system, {}) for system in (name, *others)):
             return
-        model = JaColBERT(checkpoint, max_document_length=300)
+        model = JaColBERT(checkpoint, max_document_length=DOCUMENT_LENGTH)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The index is in a temporary directory")
             index = JaColBERTIndexer(None, model, title_field="title").index(self.docs)

@@ -75,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--qrels", action="append", default=[], metavar="TASK=FILE", help="judgements in place of the data set's"
     )
+    evaluate.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    evaluate.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: how documents are encoded")
     evaluate.set_defaults(run=_evaluate)
 
     recipes = {
@@ -185,7 +187,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
     given = dict(option.partition("=")[::2] for option in chosen.qrels)
     results = evaluate(
-        [system(spec) for spec in chosen.systems],
+        [system(spec, device=chosen.device, dtype=chosen.dtype) for spec in chosen.systems],
         output=chosen.output,
         tasks=task_names(chosen.tasks),
         protocol=chosen.protocol,

@@ -295,12 +295,16 @@ def test_wrong_counts_are_one_sentence_and_nothing_is_kept(hub, home):
     assert list(home.rglob("*.tmp")) == []
 
 
-def test_a_copy_without_a_file_is_one_sentence(tmp_path, monkeypatch):
+def test_a_copy_without_a_file_is_downloaded_and_a_hub_without_it_is_one_sentence(hub, home, tmp_path, monkeypatch):
     files = miniatures.esci()
     copy(tmp_path / "copies", "sbintuitions/JMTEB", {path: files[path] for path in list(files)[:1]})
     monkeypatch.setenv("JACOLBERT_DATA", str(tmp_path / "copies"))
-    with pytest.raises(FileNotFoundError, match=r"has no esci-corpus/corpus\*.parquet of sbintuitions/JMTEB"):
-        esci.define(Counts(3, 2, 4, 4)).docs_iter()
+    assert len(list(esci.define(Counts(3, 2, 4, 4)).docs_iter())) == 3
+    assert any("/resolve/" in path for path in hub.asked)
+    del hub.files["hotchpotch/JaCWIR", "collection/collection-00000-of-00001.parquet"]
+    with pytest.raises(FileNotFoundError, match=r"hotchpotch/JaCWIR has no collection/\*.parquet at the rev") as error:
+        jacwir.define("test", Counts(3, 3, 9, 9)).docs_iter()
+    one_sentence(error)
 
 
 def test_squad_files_come_from_a_server_checked(hub, home):

@@ -10,7 +10,7 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 
-from pyterrier_jacolbert import JaColBERT, datasets
+from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, datasets
 from pyterrier_jacolbert.checkpoint import load_checkpoint
 from pyterrier_jacolbert.cli import main
 from pyterrier_jacolbert.datasets import jqara
@@ -168,6 +168,25 @@ def test_a_pipeline_and_a_checkpoint_rerank_the_candidates_of_the_data_set(check
     texts = {doc.doc_id: f"{doc.title} {doc.text}" for doc in store}
     direct = model.text_scorer()(candidates.assign(text=candidates["docno"].map(texts)))
     assert direct[direct["rank"] == 0].set_index("qid")["docno"].to_dict() == best.to_dict()
+
+
+def test_a_checkpoint_searches_an_index_of_the_documents(checkpoint, tmp_path):
+    loaded = JaColBERT(str(checkpoint), dtype="float32")
+    results = evaluate([CheckpointSystem("random", loaded)], tasks=["demo"], output=tmp_path / "out")
+    assert (results.tasks["demo"].queries, results.mean("random")) == (114, None)
+    run = read_run(tmp_path / "out" / "runs" / "random" / "demo.corrected.trec.gz")
+    assert run.groupby("qid").size().eq(100).all()
+    data = pt.get_dataset("jacolbert:demo")
+    index = JaColBERTIndexer(tmp_path / "index", loaded, title_field="title").index(data.get_corpus_iter(verbose=False))
+    direct = index.retriever(num_results=100)(data.get_topics().head(5))
+    kept = run[run["qid"].isin(direct["qid"])].sort_values(["qid", "rank"])
+    direct = direct.sort_values(["qid", "rank"])
+    assert kept["docno"].tolist() == direct["docno"].tolist()
+    np.testing.assert_allclose(kept["score"], direct["score"], atol=1e-9)
+    settings = json.loads((tmp_path / "out" / "runs" / "random" / "demo.corrected.json").read_text())
+    assert settings["settings"]["fingerprint"] == loaded.fingerprint
+    assert settings["settings"]["protocol"]["dataset"] == "demo"
+    assert settings["versions"]["pyterrier"] == pt.__version__
 
 
 def counting(protocol):

@@ -50,16 +50,22 @@ class HubFiles:
             FileNotFoundError: There is no copy and they cannot be downloaded; the message gives both remedies.
         """
         root = local_root()
-        copy = None if root is None else root / self.repo
-        folder = copy if copy is not None and copy.is_dir() else self._downloaded()
-        found = [sorted(folder.glob(pattern)) for pattern in self.patterns]
+        if root is not None:
+            found = self._in(root / self.repo)
+            if all(found):
+                return found
+        folder = self._downloaded()
+        found = self._in(folder)
         missing = [pattern for pattern, paths in zip(self.patterns, found, strict=True) if not paths]
         if missing:
             raise FileNotFoundError(
-                f"{folder} has no {' and no '.join(missing)} of {self.repo}; put the files there, or remove the folder "
-                "to have them downloaded."
+                f"{self.repo} has no {' and no '.join(missing)} at the revision {self.revision or 'of today'}; put the "
+                f"files into a folder {self.repo}/ within {LOCAL_DATA}, or report it."
             )
         return found
+
+    def _in(self, folder: Path) -> list[list[Path]]:
+        return [sorted(folder.glob(pattern)) for pattern in self.patterns]
 
     def _downloaded(self) -> Path:
         try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,10 +46,13 @@ class CheckpointSystem:
         name: its name in tables.
         model: a checkpoint's folder or name, or a :class:`~pyterrier_jacolbert.model.JaColBERT`, of which the
             checkpoint, revision, device, dtype and batches are taken; lengths are the protocol's.
+        index_settings: arguments of :class:`~pyterrier_jacolbert.artifact.JaColBERTIndexer` for the tasks that
+            retrieve; without any, the index and the search are exact.
     """
 
     name: str
     model: str | JaColBERT
+    index_settings: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self, protocol: TaskProtocol) -> dict[str, Any]:
         """The protocol, and the checkpoint with a digest of its weights (loads it)."""
@@ -62,6 +65,7 @@ class CheckpointSystem:
             "fingerprint": model.fingerprint,
             "dtype": str(model.encoder.dtype).removeprefix("torch."),
             "query_length": self._query_length(protocol, model),
+            "index": dict(self.index_settings) if protocol.stage == "retrieve" else {},
         }
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
@@ -72,7 +76,8 @@ class CheckpointSystem:
         if protocol.stage == "rerank":
             return _rerank(model.text_scorer(), protocol)
         with tempfile.TemporaryDirectory(prefix="pyterrier-jacolbert-") as folder:
-            index = JaColBERTIndexer(Path(folder) / "index", model, verbose=model.verbose).index(documents(protocol))
+            settings = {"verbose": model.verbose, **self.index_settings}
+            index = JaColBERTIndexer(Path(folder) / "index", model, **settings).index(documents(protocol))
             retriever = index.retriever(num_results=protocol.num_results)
             return _columns(retriever(_topics(protocol)))
 
@@ -185,16 +190,19 @@ def bm25(protocol: TaskProtocol) -> pt.Transformer:
     return index.scorer() if protocol.stage == "rerank" else index.retriever(protocol.num_results)
 
 
-def system(spec: str) -> System:
+def system(spec: str, *, device: str | None = None, dtype: str = "auto") -> System:
     """A system by what a command line says.
 
     Args:
         spec: ``bm25``; a run file, or a folder of runs; ``MODULE:NAME`` of a pipeline or of a function that makes one
             for a task; or else a checkpoint: ``mini``, a folder, a hub name. ``NAME=`` before it names it in tables.
+        device: where a checkpoint runs; None takes a GPU if there is one.
+        dtype: how a checkpoint encodes documents, as :class:`~pyterrier_jacolbert.model.JaColBERT` takes it.
 
     Raises:
         ValueError: the module has no such name, or it is not a pipeline.
         ImportError: there is no such module.
+        FileNotFoundError: there is no such folder.
     """
     given, equals, rest = spec.partition("=")
     name, what = (given, rest) if equals else ("", spec)
@@ -210,10 +218,10 @@ def system(spec: str) -> System:
         if not isinstance(pipeline, pt.Transformer) and not callable(pipeline):
             raise ValueError(f"{what} is not a pipeline, nor a function that makes one for a task.")
         return PipelineSystem(name or attribute, pipeline)
-    from pyterrier_jacolbert.checkpoint import check_folder
+    from pyterrier_jacolbert.model import JaColBERT
 
-    check_folder(what)
-    return CheckpointSystem(name or what.rstrip("/").split("/")[-1], what)
+    model = JaColBERT(what, device=device, dtype=dtype, verbose=True)
+    return CheckpointSystem(name or what.rstrip("/").split("/")[-1], model)
 
 
 def documents(protocol: TaskProtocol) -> Iterator[dict[str, str]]:

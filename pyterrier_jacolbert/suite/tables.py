@@ -71,7 +71,7 @@ def task_table(result: TaskResult, results: Results) -> Table:
         others = [_number(measured.values[measure]) for measure in protocol.other_measures]
         p = measured.p_values.get(protocol.measure)
         significance = [("baseline" if name == results.baseline else "" if p is None else f"{p:.2g}")] if tested else []
-        published_cell = "" if beside is None else _number(beside.scores[protocol.task][protocol.measure])
+        published_cell = "" if beside is None else _as_published(beside.scores[protocol.task][protocol.measure])
         difference = (
             ""
             if beside is None
@@ -81,11 +81,11 @@ def task_table(result: TaskResult, results: Results) -> Table:
         rows.append(Row(name, cells, True, value))
     for row in _published_on(protocol.task, protocol.measure):
         scores = row.scores[protocol.task]
-        others = [_number(scores[measure]) if measure in scores else "" for measure in protocol.other_measures]
+        others = [_as_published(scores[measure]) if measure in scores else "" for measure in protocol.other_measures]
         marks = _marks(row, protocol.task)
         cells = (
             "",
-            _number(scores[protocol.measure]) + marks,
+            _as_published(scores[protocol.measure]) + marks,
             "",
             *others,
             *([""] if tested else []),
@@ -116,8 +116,8 @@ def mean_table(results: Results) -> Table | None:
         Row(
             name,
             (
-                *(_number(results.tasks[task].systems[name].values[measures[task]]) for task in PAPER_TASKS),
                 _number(mean),
+                *(_number(results.tasks[task].systems[name].values[measures[task]]) for task in PAPER_TASKS),
                 "measured here",
             ),
             True,
@@ -127,10 +127,10 @@ def mean_table(results: Results) -> Table | None:
     ]
     for row in published():
         if row.mean is not None:
-            values = (_number(row.scores[task][measures[task]]) + _marks(row, task) for task in PAPER_TASKS)
-            rows.append(Row(row.model, (*values, _number(row.mean), row.source_title), False, row.mean))
+            values = (_as_published(row.scores[task][measures[task]]) + _marks(row, task) for task in PAPER_TASKS)
+            rows.append(Row(row.model, (_as_published(row.mean), *values, row.source_title), False, row.mean))
     rows.sort(key=lambda row: -row.value)
-    header = ("system", *(f"{task} {label(measures[task])}" for task in PAPER_TASKS), "mean", "source")
+    header = ("system", "mean", *(f"{task} {label(measures[task])}" for task in PAPER_TASKS), "source")
     notes = [_IN_DOMAIN, _WITHOUT_PROJECTION]
     if results.protocol == "corrected":
         notes.append("Published means hold two columns without the projection; with JQaRA's .642, .752 would be .757.")
@@ -187,3 +187,8 @@ def _marks(row: Published, task: str) -> str:
 def _number(value: float) -> str:
     text = f"{value:.4f}"
     return text[1:] if text.startswith("0.") else text
+
+
+def _as_published(value: float) -> str:
+    """A published value with the three or four digits that it has."""
+    return _number(value)[:-1] if round(value, 3) == value else _number(value)

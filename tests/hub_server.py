@@ -19,7 +19,8 @@ class Hub:
         files: The content of each file, by (repository, path).
         commits: The newest commit of each repository.
         asked: The path of each request.
-        cut: Files of which only the first half is sent, by path.
+        cut: How many more times only the first half of a file is sent, by path.
+        resumed: The files of which a rest was asked for.
         root: The address of the server.
     """
 
@@ -27,7 +28,8 @@ class Hub:
         self.files: dict[tuple[str, str], bytes] = {}
         self.commits: dict[str, str] = {}
         self.asked: list[str] = []
-        self.cut: set[str] = set()
+        self.cut: dict[str, int] = {}
+        self.resumed: list[str] = []
         self.root = ""
 
     def add(self, repo: str, path: str, content: bytes, commit: str) -> None:
@@ -77,7 +79,13 @@ def serve(hub: Hub) -> Iterator[Hub]:
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "Accept-Ranges": "bytes"}
             if match:
                 headers["X-Repo-Commit"] = hub.commits[match[1]]
-            return self._send(200, content, headers, body, cut=(match[3] if match else path.lstrip("/")) in hub.cut)
+            name = match[3] if match else path.lstrip("/")
+            cut = body and hub.cut.get(name, 0) > 0
+            if cut:
+                hub.cut[name] -= 1
+            if self.headers.get("Range"):
+                hub.resumed.append(name)
+            return self._send(200, content, headers, body, cut)
 
         def _send(self, status: int, content: bytes, headers: dict[str, str], body: bool, cut: bool = False) -> None:
             asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

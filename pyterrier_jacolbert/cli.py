@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--qrels", action="append", default=[], metavar="TASK=FILE", help="judgements in place of the data set's"
     )
+    evaluate.add_argument("--fresh", action="store_true", help="make runs again that are there")
     evaluate.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     evaluate.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: how documents are encoded")
     evaluate.set_defaults(run=_evaluate)
@@ -193,6 +194,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
         protocol=chosen.protocol,
         baseline=chosen.baseline,
         qrels={task: read_qrels(Path(file)) for task, file in given.items()},
+        fresh=chosen.fresh,
         progress=lambda line: print(line, file=sys.stderr),
     )
     print(summary(results))

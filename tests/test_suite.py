@@ -215,6 +215,16 @@ def test_an_evaluation_that_was_interrupted_computes_only_what_is_missing(tmp_pa
     assert results.tasks["demo"].systems["first"] == results.tasks["demo"].systems["second"]
     evaluate([PipelineSystem("first", counting, version="2")], tasks=["demo"], output=output)
     assert counting.made == ["demo", "demo"]  # other settings, another run
+    evaluate([PipelineSystem("first", counting, version="2")], tasks=["demo"], output=output, fresh=True)
+    assert counting.made == ["demo", "demo", "demo"]
+
+
+def test_what_a_run_depends_on_is_its_encoding_and_not_what_is_measured_of_it():
+    how = protocol_of("jqara")
+    same = protocols.replace(how, note="another", measure="RR@10", other_measures=())
+    assert same.run_settings() == how.run_settings()
+    assert protocol_of("jqara", "paper-v1").run_settings() != how.run_settings()
+    assert json.loads(json.dumps(how.run_settings())) == how.run_settings()
 
 
 def test_a_run_that_was_cut_off_while_it_was_written_is_made_again(tmp_path):

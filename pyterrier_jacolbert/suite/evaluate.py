@@ -106,6 +106,7 @@ def evaluate(
     protocol: str = "corrected",
     baseline: str | None = None,
     qrels: Mapping[str, pd.DataFrame] | None = None,
+    fresh: bool = False,
     progress: Callable[[str], object] = lambda line: None,
 ) -> Results:
     """Runs systems on tasks and measures them; runs that are there already are not made again.
@@ -122,6 +123,7 @@ def evaluate(
         baseline: the name of a system that the others are tested against.
         qrels: judgements of a task that replace those of its data set, so that stored runs can be measured where the
             data set cannot be had.
+        fresh: makes runs again that are there: for a function whose code has changed, which its settings do not tell.
         progress: called with a line for each run.
 
     Returns:
@@ -142,7 +144,7 @@ def evaluate(
         judged = (qrels or {}).get(how.task)
         if judged is None:
             judged = pt.get_dataset(f"jacolbert:{how.dataset}").get_qrels()
-        runs = {system.name: _run(system, how, store, progress) for system in systems}
+        runs = {system.name: _run(system, how, store, fresh, progress) for system in systems}
         found[how.task] = measure(runs, how, judged, baseline)
     results = Results(protocol, found, baseline)
     output.mkdir(parents=True, exist_ok=True)
@@ -191,9 +193,13 @@ def measure(
     return TaskResult(protocol, len(qids), systems)
 
 
-def _run(system: System, protocol: TaskProtocol, store: RunStore, progress: Callable[[str], object]) -> pd.DataFrame:
+def _run(
+    system: System, protocol: TaskProtocol, store: RunStore, fresh: bool, progress: Callable[[str], object]
+) -> pd.DataFrame:
     settings = system.settings(protocol)
     name = f"{protocol.task}.{protocol.protocol}"
+    if fresh:
+        store.forget(system.name, name)
     there = store.has(system.name, name, settings)
     progress(f"{protocol.task}: {system.name}, {'stored run' if there else 'running'}")
     return store.get(system.name, name, settings, lambda: system.run(protocol))

@@ -14,7 +14,7 @@ MIRACL's text form; MTEB for the sets that the paper does not use.
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from pyterrier_jacolbert.query_length import QueryLength
@@ -70,6 +70,11 @@ class TaskProtocol:
     def measures(self) -> tuple[str, ...]:
         """All measures, the paper's first."""
         return (self.measure, *self.other_measures)
+
+    def run_settings(self) -> dict[str, object]:
+        """What a run depends on, as JSON: not what is measured of it, nor the notes."""
+        said = ("measure", "other_measures", "queries", "documents", "candidates", "note")
+        return {name: value for name, value in asdict(self).items() if name not in said}
 
 
 def _retrieval(task: str, dataset: str, queries: int, documents: int, measure: str = "nDCG@10") -> TaskProtocol:

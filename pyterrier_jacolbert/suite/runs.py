@@ -119,6 +119,10 @@ class RunStore:
             return False
         return path.is_file() and kept.get("settings") == json.loads(json.dumps(settings))
 
+    def forget(self, system: str, task: str) -> None:
+        """Lets a run count as missing."""
+        _settings_file(self.path(system, task)).unlink(missing_ok=True)
+
     def path(self, system: str, task: str) -> Path:
         """Where the run of a system lies."""
         return self.folder / slug(system) / f"{task}.trec.gz"

@@ -6,7 +6,7 @@ import importlib
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,7 +59,7 @@ class CheckpointSystem:
         model = self._as_it_is()
         checkpoint = model.model if isinstance(model.model, str) else "a MultiVectorEncoder"
         return {
-            "protocol": asdict(protocol),
+            "protocol": protocol.run_settings(),
             "checkpoint": Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint,
             "revision": model.revision,
             "fingerprint": model.fingerprint,
@@ -135,7 +135,7 @@ class PipelineSystem:
             what = repr(self.pipeline)
         else:
             what = f"{self.pipeline.__module__}:{getattr(self.pipeline, '__qualname__', type(self.pipeline).__name__)}"
-        return {"protocol": asdict(protocol), "pipeline": what, "version": self.version}
+        return {"protocol": protocol.run_settings(), "pipeline": what, "version": self.version}
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
         """Runs the pipeline on the topics, or on the candidates."""

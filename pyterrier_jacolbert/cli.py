@@ -79,6 +79,26 @@ def _parser() -> argparse.ArgumentParser:
     _add_model(demo, default="mini", note="a ColBERT checkpoint (default: mini, which ships with the package)")
     demo.set_defaults(run=_demo)
 
+    evaluate = commands.add_parser("evaluate", help="run the benchmarks, measured beside published")
+    evaluate.add_argument(
+        "systems",
+        nargs="+",
+        metavar="SYSTEM",
+        help="a checkpoint (mini, a folder, a hub name), bm25, MODULE:NAME of a pipeline or of a function that makes "
+        "one for a task, a run file, a folder with TASK.trec for each task; NAME=SYSTEM names it in the tables",
+    )
+    evaluate.add_argument("--tasks", default="paper", help="with commas between; paper (default): its five; all")
+    evaluate.add_argument("--output", type=Path, default=Path("evaluation"), help="default: evaluation")
+    evaluate.add_argument("--protocol", default="corrected", help="corrected (default) or paper-v1")
+    evaluate.add_argument("--baseline", metavar="NAME", help="the system that the others are tested against")
+    evaluate.add_argument(
+        "--qrels", action="append", default=[], metavar="TASK=FILE", help="judgements in place of the data set's"
+    )
+    evaluate.add_argument("--fresh", action="store_true", help="make runs again that are there")
+    evaluate.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    evaluate.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: how documents are encoded")
+    evaluate.set_defaults(run=_evaluate)
+
     recipes = {
         "mine": (_mine, "make the examples of a recipe"),
         "train": (_train, "run the stages of a recipe"),
@@ -217,6 +237,27 @@ def _demo(chosen: argparse.Namespace) -> None:
     for name, table in tables.items():
         print(f"\n{len(docs)} documents, {name} (mrt: milliseconds a question):")
         print(table[["name", "nDCG@10", "RR", "mrt"]].to_string(index=False, float_format="{:.3f}".format))
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert.suite import evaluate, system, write_report
+    from pyterrier_jacolbert.suite.protocols import task_names
+    from pyterrier_jacolbert.suite.report import summary
+    from pyterrier_jacolbert.suite.runs import read_qrels
+
+    given = dict(option.partition("=")[::2] for option in chosen.qrels)
+    results = evaluate(
+        [system(spec, device=chosen.device, dtype=chosen.dtype) for spec in chosen.systems],
+        output=chosen.output,
+        tasks=task_names(chosen.tasks),
+        protocol=chosen.protocol,
+        baseline=chosen.baseline,
+        qrels={task: read_qrels(Path(file)) for task, file in given.items()},
+        fresh=chosen.fresh,
+        progress=lambda line: print(line, file=sys.stderr),
+    )
+    print(summary(results))
+    print("\n".join(map(str, write_report(results, chosen.output))))
 
 
 def _mine(chosen: argparse.Namespace) -> None:

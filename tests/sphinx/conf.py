@@ -1,4 +1,4 @@
-"""Builds the documentation pages by themselves, without a network; PyTerrier's site builds them with its own settings."""
+"""Builds the documentation by itself, without a network; PyTerrier's site builds it with its own settings."""
 
 import ast
 import sys

@@ -13,7 +13,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.bm25 import JapaneseBM25, JapaneseBM25Retriever
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_TOKS, TEXT, TOKS, check_column, factorize
-from pyterrier_jacolbert.morphology import tokenize
+from pyterrier_jacolbert.morphology import check_analyzer, tokenize
 from pyterrier_jacolbert.pipeline.passages import JapanesePassages
 from pyterrier_jacolbert.sentences import split_sentences
 from pyterrier_jacolbert.transformer import SettingsTransformer
@@ -105,6 +105,10 @@ class JapaneseTokens(SettingsTransformer):
 
     Args:
         text_field: the field with the text of a document.
+        analyzer: what cuts words: ``"mecab"``, or ``"sudachi"``; see :func:`tokenize`.
+
+    Raises:
+        ValueError: there is no such analyzer.
 
     Example:
         >>> tokens = JapaneseTokens()
@@ -114,14 +118,15 @@ class JapaneseTokens(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "Japanese Tokens", "help_url": None}
 
-    def __init__(self, text_field: str = TEXT) -> None:
+    def __init__(self, text_field: str = TEXT, *, analyzer: str = "mecab") -> None:
         self.text_field = text_field
+        self.analyzer = check_analyzer(analyzer)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Adds the columns.
 
         Raises:
-            ImportError: fugashi or unidic-lite is not installed.
+            ImportError: what the analyzer stands on is not installed.
             pt.validate.InputValidationError: the frame has neither queries nor documents with text.
             ValueError: a query or text that is missing or not text, named by its id.
         """
@@ -133,9 +138,9 @@ class JapaneseTokens(SettingsTransformer):
             allowed.result_frame([QUERY], mode="results without text")
         words = {}
         if QID in inp.columns and QUERY in inp.columns:
-            words[QUERY_TOKS] = _count(check_column(inp, QUERY, QID))
+            words[QUERY_TOKS] = _count(check_column(inp, QUERY, QID), self.analyzer)
         if DOCNO in inp.columns and self.text_field in inp.columns:
-            words[TOKS] = _count(check_column(inp, self.text_field, DOCNO))
+            words[TOKS] = _count(check_column(inp, self.text_field, DOCNO), self.analyzer)
         columns = {name: pd.Series(counts, index=inp.index, dtype=object) for name, counts in words.items()}
         return inp.assign(**columns)
 
@@ -210,9 +215,9 @@ class PisaTokensIndexer(pt.Indexer):
         return f"PisaTokensIndexer({self.indexer!r})"
 
 
-def _count(texts: list[str]) -> list[dict[str, int]]:
+def _count(texts: list[str], analyzer: str) -> list[dict[str, int]]:
     codes, distinct = factorize(texts)
-    counts = [Counter(tokenize(text)) for text in distinct]
+    counts = [Counter(tokenize(text, analyzer)) for text in distinct]
     return [dict(counts[code]) for code in codes]
 
 

@@ -136,9 +136,10 @@ def _table(explanation: Explanation) -> str:
     for row in rows:
         value = float(explanation.contributions[row])
         share = f"{value / explanation.score:.1%}" if explanation.score else "–"
+        width = min(60, max(0, round(value * 60)))
         bar = (
-            f'<span style="display:inline-block;width:{max(0.0, value) * 60:.0f}px;height:9px;'
-            f'background:rgba({_WORDS},.75);margin-right:6px"></span>'
+            '<span style="display:inline-block;width:66px"><span style="display:inline-block;height:9px;'
+            f'width:{width}px;background:rgba({_WORDS},.75)"></span></span>'
         )
         cells = [
             f"<b>{_spelled(explanation.query_tokens[row])}</b>",

@@ -21,8 +21,10 @@ from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, JaColBERT, as_model
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
+    from pyterrier_jacolbert.explain import Explanation
     from pyterrier_jacolbert.index.docnos import Docnos
     from pyterrier_jacolbert.index.stored import Stored
+    from pyterrier_jacolbert.pipeline.explainers import IndexExplainer
     from pyterrier_jacolbert.pipeline.feedback import ColBERTPRF
     from pyterrier_jacolbert.pipeline.loaders import StoredText, StoredVectors
     from pyterrier_jacolbert.pipeline.retrievers import Retriever, TorchRetriever
@@ -148,6 +150,33 @@ class JaColBERTIndex(DirectoryArtifact):
         from pyterrier_jacolbert.pipeline.scorers import IndexScorer
 
         return IndexScorer(self)
+
+    def explainer(self) -> IndexExplainer:
+        """A transformer that adds ``contributions``, what each query token gave to the score, from stored vectors."""
+        from pyterrier_jacolbert.pipeline.explainers import IndexExplainer
+
+        return IndexExplainer(self)
+
+    def explain(self, query: str, docno: str, text: str | None = None) -> Explanation:
+        """Why a document scores as it does for a query: which of its tokens each query token met.
+
+        It looks at the stored vectors, so that its sum is the score of the retrievers, within what these round.
+
+        Args:
+            query: a query.
+            docno: of a document of the index.
+            text: its text as it was indexed, title first; None takes what the index stores (``store_text=True``).
+
+        Returns:
+            What a notebook shows as the text with what matched shaded; also ``.to_frame()`` and ``.plot()``.
+
+        Raises:
+            ValueError: the index does not have the document, or holds no text and none is given, or the text is not
+                the one that was indexed, or the vectors were pooled.
+        """
+        from pyterrier_jacolbert.explain import explain_stored
+
+        return explain_stored(self, query, docno, text)
 
     def text_loader(self, fields: str | Sequence[str] = "*", *, verbose: bool = False) -> StoredText:
         """A transformer that adds the stored text to frames with ``docno``, as ``pt.text.get_text(index)`` uses it.

@@ -71,7 +71,7 @@ class TokenEncoder:
         expansion = getattr(backbone, "query_expansion", None) or {}
         self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
         self._attend = bool(expansion.get("attend", False))
-        self._mask_id = self._expansion_id(expansion.get("token"))
+        self.mask_id = self._expansion_id(expansion.get("token"))
         if query_length is not None and not expansion:
             warnings.warn(
                 f"This checkpoint was not trained with query augmentation, and query_length={query_length!r} adds it; "
@@ -141,7 +141,7 @@ class TokenEncoder:
     def query_ids(self, text: str) -> list[int]:
         """The token ids of a query as the model sees them: markers and [MASK] positions included."""
         ids = self._truncate_queries([text], self._tokenise([text], "query", self._positions))[0]
-        return ids + [self._mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
+        return ids + [self.mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
 
     def document_ids(self, text: str) -> list[int]:
         """The token ids of a document as the model sees them, skipped punctuation included."""
@@ -189,7 +189,7 @@ class TokenEncoder:
         return ids
 
     def _query_features(self, ids: list[list[int]], target: int) -> dict[str, Any]:
-        input_ids = np.full((len(ids), target), self._mask_id, dtype=np.int64)
+        input_ids = np.full((len(ids), target), self.mask_id, dtype=np.int64)
         attention = np.zeros((len(ids), target), dtype=np.int64)
         for row, tokens in enumerate(ids):
             input_ids[row, : len(tokens)] = tokens

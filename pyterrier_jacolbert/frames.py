@@ -19,6 +19,8 @@ QUERY_EMBS = "query_embs"
 DOC_EMBS = "doc_embs"
 #: A list of docnos a query: what a retriever may find.
 ALLOWED_DOCNOS = "allowed_docnos"
+#: What each query token gave to the score, float32 ``(n_query_tokens,)`` a cell; the name that pyterrier_colbert has.
+CONTRIBUTIONS = "contributions"
 #: Sparse ``{term: weight}`` dicts, as Terrier, PISA and the learned sparse plugins read them.
 TOKS = "toks"
 QUERY_TOKS = "query_toks"

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
     from pyterrier_jacolbert.encoder import TokenEncoder
+    from pyterrier_jacolbert.explain import Explanation
     from pyterrier_jacolbert.pipeline.encoders import DocEncoder, QueryEncoder
+    from pyterrier_jacolbert.pipeline.explainers import TextExplainer
     from pyterrier_jacolbert.pipeline.scorers import TextScorer
 
 DEFAULT_CHECKPOINT = "answerdotai/JaColBERTv2.5"
@@ -177,6 +179,34 @@ class JaColBERT:
         from pyterrier_jacolbert.pipeline.scorers import TextScorer
 
         return TextScorer(self, text_field=text_field, title_field=title_field)
+
+    def explainer(self, *, text_field: str = "text", title_field: str | None = None) -> TextExplainer:
+        """A transformer that adds ``contributions``, what each query token gave to the score of :meth:`text_scorer`.
+
+        Args:
+            text_field: the column with the text.
+            title_field: a column put before the text, with a space between.
+        """
+        from pyterrier_jacolbert.pipeline.explainers import TextExplainer
+
+        return TextExplainer(self, text_field=text_field, title_field=title_field)
+
+    def explain(self, query: str, text: str) -> Explanation:
+        """Why a text scores as it does for a query: which of its tokens each query token met.
+
+        Args:
+            query: a query.
+            text: a document's text; put its title before it, with a space between, if the scorer did.
+
+        Returns:
+            What a notebook shows as the text with what matched shaded; also ``.to_frame()`` and ``.plot()``.
+
+        Raises:
+            ValueError: the query or text is not a string, or holds a lone surrogate.
+        """
+        from pyterrier_jacolbert.explain import explain_text
+
+        return explain_text(self, query, text)
 
     def settings(self) -> dict[str, Any]:
         """What an index records, so that queries are later encoded as its documents were.

@@ -148,9 +148,7 @@ def join_shards(path: str | Path, executor: Executor | None = None, *, verbose: 
         if begun:
             build = _Build(index, begun, None)
         else:
-            head, shards = _encoded_shards(index.path)
-            build = _Build(index, BUILD, head)
-            build.save(shards=shards)
+            build = _Build(index, BUILD, *_encoded_shards(index.path))
         if build.journal["shards"] is None:
             raise ValueError(
                 f"The documents of {index.path} are not all encoded; go on with the indexer and mode='resume'."
@@ -166,13 +164,20 @@ class _Build:
         index: what is built.
         folder: of the journal, within the index's folder.
         head: the settings and the origin, must be the same when a build is taken up; None takes those that are there.
+        shards: what is in each, where a new build finds them encoded.
 
     Attributes:
         journal: what is done: ``shards``, what is in each, when all are encoded; ``compression`` and ``parameters``,
             when the codec is trained.
     """
 
-    def __init__(self, index: ShardedIndex, folder: str, head: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        index: ShardedIndex,
+        folder: str,
+        head: Mapping[str, Any] | None,
+        shards: list[dict[str, Any]] | None = None,
+    ) -> None:
         from pyterrier_jacolbert.index.build import first_difference
 
         self._index = index
@@ -180,7 +185,7 @@ class _Build:
         self.shards = index.path / shards_folder(folder)
         journal = read_json(index.path / folder / JOURNAL_FILE)
         if journal is None:
-            journal = {**(head or {}), "shards": None, "compression": None, "parameters": None, "model": None}
+            journal = {**(head or {}), "shards": shards, "compression": None, "parameters": None, "model": None}
             begin_folder(index.path, folder, journal)
         elif head and (different := first_difference({key: journal[key] for key in head}, head)):
             raise ValueError(

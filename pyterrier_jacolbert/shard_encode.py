@@ -38,11 +38,11 @@ class ShardedEncoding:
         size, block = executor.documents_per_shard, indexer.shard_documents
         if size < 1 or size % block:
             raise ValueError(f"documents_per_shard is {size}; make it a multiple of shard_documents, {block}.")
-        self._directory = directory
+        self._directory = directory.absolute()  # workers may stand in other folders
         self._indexer = indexer
         self._executor = executor
         self._blocks_per_shard = size // block
-        self._pieces = directory / "pieces"
+        self._pieces = self._directory / "pieces"
         self._arrived: dict[int, int] = {}  # blocks that are there, by shard
         self._sums: list[_Sum] = []
         self._waiting: dict[int, Callable[[], Any]] = {}  # shards that are being put together
@@ -58,7 +58,7 @@ class ShardedEncoding:
             ValueError: a document that is not the one that the interrupted build found in its place.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
-        encoder = BlockEncoder(self._pieces.absolute(), self._indexer)
+        encoder = BlockEncoder(self._pieces, self._indexer)
         with (
             tqdm(desc="indexing", unit=" documents", total=total, disable=not self._indexer.verbose) as bar,
             contextlib.closing(self._executor.encode(encoder, self._missing(documents, bar))) as arriving,
@@ -150,7 +150,7 @@ class ShardedEncoding:
         first = shard * self._blocks_per_shard
         pieces = [piece_of(self._pieces, number) for number in range(first, first + self._arrived[shard])]
         settings = dataclasses.asdict(self._indexer.build_settings())
-        arguments = shard_of(self._directory, shard).absolute(), pieces, settings, self._indexer.origin()
+        arguments = shard_of(self._directory, shard), pieces, settings, self._indexer.origin()
         self._waiting[shard] = self._executor.start(assemble, *arguments, light=True)
 
     def _sizes_of(self, number: int) -> int:

@@ -187,5 +187,5 @@ def test_the_stages_are_those_of_one_process_with_centroids_beside_int8(ray, tmp
     made = on_ray(tmp_path / "i", 2, compression="int8").index(documents(range(COUNT)))
     other = pj.JaColBERTIndexer(tmp_path / "j", "somebody/unused", **{**SETTINGS, "compression": "int8"})
     expected = other.index(documents(range(COUNT))).retriever(num_results=10, n_candidates=25)(topics)
-    found = made.ray_retriever(num_results=10, n_candidates=25)(topics)
+    found = made.ray_retriever(num_results=10, n_candidates=25, num_actors=2)(topics)
     pd.testing.assert_frame_equal(found, expected)

@@ -191,8 +191,9 @@ class RayRetriever(BaseRetriever):
         if missing:
             if not self.partial:
                 raise RuntimeError(
-                    f"The shards {sorted(missing)} of {self.index!r} did not answer within {self.timeout} seconds; see "
-                    "to the cluster and ask again, or take what the others hold with partial=True."
+                    f"The shards {sorted(missing)} of {self.index!r} did not answer ("
+                    f"{reason or f'{self.timeout} seconds are over'}); see to the cluster and ask again, or take what "
+                    "the others hold with partial=True."
                 ) from reason
             self._local.complete = False
         return answers
@@ -274,6 +275,8 @@ class _Servers:
                     reason = error
                     dead.append(number)
                     self._actors[number] = self._start(self._dealt[number])
+                except Exception as error:  # whatever it could not do, the others may answer
+                    reason = error
             if not dead:
                 break
         missing = [shard for number, shards in enumerate(self._dealt) if number not in answers for shard in shards]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from pyterrier_jacolbert.index.lanes import Prepared
 from pyterrier_jacolbert.index.search import Found, candidates_of, search_exact
+from pyterrier_jacolbert.index.shards import StoredShards
 from pyterrier_jacolbert.index.threads import in_threads
 from pyterrier_jacolbert.index.topk import top_k
 from pyterrier_jacolbert.sharded import ShardedIndex
@@ -33,16 +35,29 @@ class ShardServer:
     """
 
     def __init__(self, path: str, shards: Sequence[int], gpu: bool = False) -> None:
-        self._stored = stored = ShardedIndex(path).opened_shards()
+        # Opened when it is first asked: an error is then an answer, and the next question tries again.
+        self._path = path
         self._shards = list(shards)
-        ranges = [np.arange(stored.bounds[number], stored.bounds[number + 1]) for number in self._shards]
-        self._docids = np.setdiff1d(np.concatenate(ranges), stored.deleted)
+        self._gpu = gpu
         self._kept: OrderedDict[bytes, list[_Rough]] = OrderedDict()
-        self._torch: dict[int, Any] = {}
-        if gpu:
-            from pyterrier_jacolbert.index.torch_search import TorchSearch
 
-            self._torch = {number: TorchSearch(stored.parts[number], "cuda", "float16") for number in self._shards}
+    @cached_property
+    def _stored(self) -> StoredShards:
+        return ShardedIndex(self._path).opened_shards()
+
+    @cached_property
+    def _docids(self) -> np.ndarray:
+        """int64, ascending: the documents here that are not deleted."""
+        bounds = self._stored.bounds
+        ranges = [np.arange(bounds[number], bounds[number + 1]) for number in self._shards]
+        return np.setdiff1d(np.concatenate(ranges), self._stored.deleted)
+
+    @cached_property
+    def _torch(self) -> dict[int, Any]:
+        """The shards on the GPU, by number."""
+        from pyterrier_jacolbert.index.torch_search import TorchSearch
+
+        return {number: TorchSearch(self._stored.parts[number], "cuda", "float16") for number in self._shards}
 
     def exact(self, queries: Sequence[np.ndarray], num_results: int, docids: np.ndarray | None) -> list[list[Found]]:
         """Scores every document.
@@ -56,7 +71,7 @@ class ShardServer:
             For each query what was found, in one part or in several.
         """
         mine = self._mine(docids)
-        if self._torch:
+        if self._gpu:
             by_shard = [self._on_gpu(number, queries, num_results, mine) for number in self._shards]
             return [list(parts) for parts in zip(*by_shard, strict=True)]
         stored = self._stored

@@ -16,9 +16,18 @@ if TYPE_CHECKING:
     from pyterrier_jacolbert.indexer import JaColBERTIndexer
     from pyterrier_jacolbert.japanese import JapaneseTokens
     from pyterrier_jacolbert.model import JaColBERT
+    from pyterrier_jacolbert.sharded import ShardedIndex
 
 __version__ = "0.1.0"
-__all__ = ["JaColBERT", "JaColBERTIndex", "JaColBERTIndexer", "JapaneseBM25", "JapaneseTokens", "datasets"]
+__all__ = [
+    "JaColBERT",
+    "JaColBERTIndex",
+    "JaColBERTIndexer",
+    "JapaneseBM25",
+    "JapaneseTokens",
+    "ShardedIndex",
+    "datasets",
+]
 
 _HOMES = {
     "JaColBERT": "model",
@@ -26,6 +35,7 @@ _HOMES = {
     "JaColBERTIndexer": "indexer",
     "JapaneseBM25": "bm25",
     "JapaneseTokens": "japanese",
+    "ShardedIndex": "sharded",
 }
 
 datasets.register()

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pyterrier_jacolbert import JaColBERT, JaColBERTIndex
+    from pyterrier_jacolbert import JaColBERT
+    from pyterrier_jacolbert.searched import SearchedIndex
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--mode", default="create", help="create, overwrite, resume or append (default: create)")
     index.add_argument("--compression", default="auto", help="auto, float16, int8, 4bit, 2bit or 1bit (default: auto)")
     index.add_argument("--store-text", action="store_true", help="keep the documents' text")
+    index.add_argument("--block", type=int, default=4096, help="documents that are encoded together (default: 4096)")
+    index.add_argument(
+        "--shard", metavar="I/N", help="encode the I-th of N shards alone; merge-index makes them an index when all are"
+    )
+    index.add_argument("--workers", type=int, help="encode by so many processes of a Ray cluster, and make shards")
+    index.add_argument("--gpus-per-worker", type=float, default=0, help="GPUs of each (default: 0)")
+    index.add_argument("--documents-per-shard", type=int, default=2**18, help="with --workers (default: 262144)")
     index.set_defaults(run=_index)
 
     upkeep = {
@@ -62,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         if name == "delete":
             command.add_argument("docno", nargs="+", help="one or more docnos")
         command.set_defaults(run=run)
-    joined = commands.add_parser("merge-index", help="make one index of several")
+    joined = commands.add_parser("merge-index", help="make one index of several, or a sharded one of its shards")
     joined.add_argument("out", type=Path, help="the index to make")
-    joined.add_argument("index", type=Path, nargs="+", help="the indexes, in order")
+    joined.add_argument("index", type=Path, nargs="*", help="the indexes, in order; without any, the shards in OUT")
     joined.set_defaults(run=_merge_index)
 
     search = commands.add_parser("search", help="search an index")
@@ -98,6 +106,14 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
     evaluate.add_argument("--dtype", default="auto", help="auto, float32 or bfloat16: how documents are encoded")
     evaluate.set_defaults(run=_evaluate)
+
+    sizing = commands.add_parser("plan", help="tell what a collection will take: hours, disk, memory, milliseconds")
+    sizing.add_argument("--documents", type=int, required=True, help="how many")
+    sizing.add_argument("--mean-tokens", type=float, required=True, help="token vectors of a document, on average")
+    sizing.add_argument("--dim", type=int, default=128, help="numbers of a token vector (default: 128)")
+    sizing.add_argument("--no-probe", action="store_true", help="do not measure this machine, which takes 10 seconds")
+    _add_model(sizing)
+    sizing.set_defaults(run=_plan)
 
     recipes = {
         "mine": (_mine, "make the examples of a recipe"),
@@ -135,6 +151,11 @@ def _model(chosen: argparse.Namespace) -> JaColBERT:
 def _index(chosen: argparse.Namespace) -> None:
     from pyterrier_jacolbert import JaColBERTIndexer
 
+    executor = None
+    if chosen.workers is not None:
+        from pyterrier_jacolbert.distributed import RayExecutor
+
+        executor = RayExecutor(chosen.workers, chosen.gpus_per_worker, documents_per_shard=chosen.documents_per_shard)
     indexer = JaColBERTIndexer(
         chosen.index,
         _model(chosen),
@@ -143,43 +164,68 @@ def _index(chosen: argparse.Namespace) -> None:
         mode=chosen.mode,
         compression=chosen.compression,
         store_text=chosen.store_text,
+        shard_documents=chosen.block,
+        executor=executor,
         verbose=True,
     )
-    _print_size(indexer.index(_read_docs(chosen.docs)))
+    if chosen.shard is None:
+        _print_size(indexer.index(_read_docs(chosen.docs)))
+        return
+    number, slash, of = chosen.shard.partition("/")
+    if not (slash and number.isdigit() and of.isdigit()):
+        raise ValueError(f"--shard takes I/N, such as 3/8, not {chosen.shard!r}.")
+    if chosen.docs == "-":
+        raise ValueError("--shard counts the documents before it reads its own; give a file, not stdin.")
+    indexer.index_shard(_Docs(chosen.docs), int(number), int(of))
+    print(f"{chosen.index}: shard {number} of {of} is encoded; when all are, merge-index {chosen.index}")
+
+
+class _Docs:
+    """The documents of a file, as often as they are asked for."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return _read_docs(self._source)
 
 
 def _stats(chosen: argparse.Namespace) -> None:
-    from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.sharded import open_index
 
-    print(json.dumps(JaColBERTIndex(chosen.index).stats(), ensure_ascii=False, indent=1))
+    print(json.dumps(open_index(chosen.index).stats(), ensure_ascii=False, indent=1))
 
 
 def _verify(chosen: argparse.Namespace) -> None:
-    from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.sharded import open_index
 
-    JaColBERTIndex(chosen.index).verify()
+    open_index(chosen.index).verify()
     print(f"{chosen.index}: every file is as it was written")
 
 
 def _compact(chosen: argparse.Namespace) -> None:
-    from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.sharded import open_index
 
-    _print_size(JaColBERTIndex(chosen.index).compact())
+    _print_size(open_index(chosen.index).compact())
 
 
 def _delete(chosen: argparse.Namespace) -> None:
-    from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.sharded import open_index
 
-    _print_size(JaColBERTIndex(chosen.index).delete(chosen.docno))
+    _print_size(open_index(chosen.index).delete(chosen.docno))
 
 
 def _merge_index(chosen: argparse.Namespace) -> None:
     from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.shard_build import join_shards
 
-    _print_size(JaColBERTIndex.merge(chosen.index, chosen.out))
+    if chosen.index:
+        _print_size(JaColBERTIndex.merge(chosen.index, chosen.out))
+    else:
+        _print_size(join_shards(chosen.out, verbose=True))
 
 
-def _print_size(index: JaColBERTIndex) -> None:
+def _print_size(index: SearchedIndex) -> None:
     stats = index.stats()
     deleted = f" ({stats['deleted']} more are deleted)" if stats["deleted"] else ""
     print(
@@ -191,9 +237,9 @@ def _print_size(index: JaColBERTIndex) -> None:
 def _search(chosen: argparse.Namespace) -> None:
     import pandas as pd
 
-    from pyterrier_jacolbert import JaColBERTIndex
+    from pyterrier_jacolbert.sharded import open_index
 
-    index = JaColBERTIndex(chosen.index, _model(chosen) if chosen.model else None)
+    index = open_index(chosen.index, _model(chosen) if chosen.model else None)
     topics = pd.DataFrame({"qid": [str(n) for n in range(1, len(chosen.query) + 1)], "query": chosen.query})
     ranking = pd.DataFrame(index.retriever(num_results=chosen.k)(topics))[["qid", "query", "rank", "docno", "score"]]
     if chosen.json:
@@ -204,6 +250,17 @@ def _search(chosen: argparse.Namespace) -> None:
             print(rows["query"].iloc[0])
             for rank, score, docno in zip(rows["rank"], rows["score"], rows["docno"], strict=True):
                 print(f"  {rank + 1:3d}  {score:8.4f}  {docno}")
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from pyterrier_jacolbert.plan import plan
+    from pyterrier_jacolbert.sizing import Size, measurements, probe
+
+    if chosen.documents < 1 or not chosen.mean_tokens > 0:
+        raise ValueError("--documents and --mean-tokens must be more than 0.")
+    size = Size(chosen.documents, round(chosen.documents * chosen.mean_tokens), chosen.dim)
+    probed = None if chosen.no_probe else probe(_model(chosen), chosen.mean_tokens)
+    print(plan(size, measurements(), probed, chosen.model))
 
 
 def _demo(chosen: argparse.Namespace) -> None:

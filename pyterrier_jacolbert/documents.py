@@ -27,6 +27,7 @@ def read_documents(
     text_field: str,
     title_field: str | None = None,
     vectors_field: str | None = None,
+    first: int = 0,
 ) -> Iterator[Document]:
     """Reads documents in one pass, checking each.
 
@@ -35,6 +36,7 @@ def read_documents(
         text_field: the field with the text.
         title_field: a field put before the text with a space between, where it is not empty.
         vectors_field: a field that stands for the text where a document has it; the text is "" then.
+        first: the position of the first document, for messages.
 
     Yields:
         The documents in order. A text without anything to read ("" or white space) is yielded as "".
@@ -56,7 +58,7 @@ def read_documents(
     else:
         records = docs
     positions: dict[str, int] = {}
-    for position, record in enumerate(records):
+    for position, record in enumerate(records, start=first):
         required = [DOCNO] if vectors_field in record else [DOCNO, text_field]
         missing = [field for field in required if field not in record]
         if missing:

@@ -35,7 +35,10 @@ from pyterrier_jacolbert.transformer import describe
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
-    from pyterrier_jacolbert.index.build import Shard
+    from pyterrier_jacolbert.index.build import Builder, Settings
+    from pyterrier_jacolbert.index.rows import Shard
+    from pyterrier_jacolbert.shard_build import Executor
+    from pyterrier_jacolbert.sharded import ShardedIndex
 
 
 class JaColBERTIndexer(pt.Indexer):
@@ -67,6 +70,9 @@ class JaColBERTIndexer(pt.Indexer):
         pool_factor: replaces the vectors of a document by so many times fewer, the means of clusters of like ones
             (Clavié et al., arXiv 2409.14683; Sentence Transformers' ``HierarchicalTokenPooling``); None keeps all.
         store_text: whether to keep the documents' text, title first, for ``text_loader()``.
+        executor: None makes one index in this process; a :class:`~pyterrier_jacolbert.distributed.RayExecutor` makes a
+            :class:`ShardedIndex` on a cluster, and a :class:`~pyterrier_jacolbert.shard_build.SerialExecutor` makes the
+            same here.
         verbose: whether to show progress bars.
 
     Raises:
@@ -92,6 +98,7 @@ class JaColBERTIndexer(pt.Indexer):
         shard_documents: int = 4096,
         pool_factor: float | None = None,
         store_text: bool = False,
+        executor: Executor | None = None,
         verbose: bool = False,
     ) -> None:
         if mode not in MODES:
@@ -117,11 +124,12 @@ class JaColBERTIndexer(pt.Indexer):
         self.shard_documents = shard_documents
         self.pool_factor = pool_factor
         self.store_text = store_text
+        self.executor = executor
         self.verbose = verbose
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame
-    ) -> JaColBERTIndex:
+    ) -> JaColBERTIndex | ShardedIndex:
         """Builds the index.
 
         Args:
@@ -137,15 +145,35 @@ class JaColBERTIndexer(pt.Indexer):
                 its position; or no documents at all.
             BlockingIOError: another process is writing to the index.
         """
-        return self._index(docs)
+        if self.executor is None:
+            return self._index(docs)
+        from pyterrier_jacolbert.shard_build import build_sharded
+
+        return build_sharded(self, docs, self.executor)
+
+    def index_shard(self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, number: int, of: int) -> None:
+        """Encodes one of the shards of a :class:`ShardedIndex`, which lie side by side at the path.
+
+        Each may be made on another machine. When all are there,
+        :func:`~pyterrier_jacolbert.shard_build.join_shards` makes them an index.
+
+        Args:
+            docs: all documents of the collection, whatever the shard: a list, a frame, or what can be read twice.
+            number: of the shard, from 1.
+            of: how many shards there are in all.
+
+        Raises:
+            FileExistsError, ValueError, BlockingIOError: as :meth:`index`; also where there are too few documents.
+        """
+        from pyterrier_jacolbert.shard_build import encode_shard
+
+        encode_shard(self, docs, number, of)
 
     def _index(
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, recorded: dict[str, Any] | None = None
     ) -> JaColBERTIndex:
         index = JaColBERTIndex(self.path, self.model)
-        documents = read_documents(
-            docs, text_field=self.text_field, title_field=self.title_field, vectors_field=DOC_EMBS
-        )
+        documents = self.read(docs)
         with writing(index.path):
             meta = index.meta() if index.built() else None
             begun = interrupted_build(index.path, meta)
@@ -174,26 +202,11 @@ class JaColBERTIndexer(pt.Indexer):
         total: int | None,
         recorded: dict[str, Any] | None,
     ) -> None:
-        from pyterrier_jacolbert.index.build import Builder, Settings
+        from pyterrier_jacolbert.index.build import Builder
 
-        settings = Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
-        builder = Builder(index.path, folder, settings, self._origin())
+        builder = Builder(index.path, folder, self.build_settings(), self.origin())
         try:
-            with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
-                position = 0
-                for block in batched(documents, self.shard_documents):
-                    known = block[: max(0, builder.documents - position)]
-                    for number, document in enumerate(known, start=position):
-                        builder.check(number, document.docno, _digest(document))
-                    bar.update(len(known))
-                    if len(known) < len(block):
-                        builder.add(self._shard(block[len(known) :], bar))
-                    position += len(block)
-            if position < builder.documents:
-                raise ValueError(
-                    f"There are {position} documents, and the interrupted build in {index.path} found more "
-                    f"({builder.documents}); give the same documents, or begin anew with mode='overwrite'."
-                )
+            self.encode(builder, documents, total)
             with tqdm(desc="coding", unit=" tokens", disable=not self.verbose) as bar:
                 facts = builder.finish(_shown_in(bar))
         except BaseException as error:
@@ -206,10 +219,30 @@ class JaColBERTIndexer(pt.Indexer):
                 shutil.rmtree(index.path / folder, ignore_errors=True)
                 remove_if_empty(index.path)
             raise
-        # A model that never encoded says nothing of vectors that the documents brought along.
-        if self.model.loaded:
-            recorded = self.model.settings()
-        publish(index.path, index.new_meta(model=recorded, settings=self._settings(), **facts))
+        publish(index.path, index.new_meta(model=recorded or builder.model, settings=self._settings(), **facts))
+
+    def read(self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, first: int = 0) -> Iterator[Document]:
+        """The documents, each checked; ``first`` is the position of the first."""
+        fields: dict[str, Any] = {"text_field": self.text_field, "title_field": self.title_field}
+        return read_documents(docs, **fields, vectors_field=DOC_EMBS, first=first)
+
+    def encode(self, builder: Builder, documents: Iterable[Document], total: int | None) -> None:
+        """Adds documents to a build; those that it has are compared with these, and not encoded again."""
+        with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
+            position = 0
+            for block in batched(documents, self.shard_documents):
+                known = block[: max(0, builder.documents - position)]
+                for number, document in enumerate(known, start=position):
+                    builder.check(number, document.docno, digest(document))
+                bar.update(len(known))
+                if len(known) < len(block):
+                    builder.add(*self.encoded(block[len(known) :], bar.update))
+                position += len(block)
+        if position < builder.documents:
+            raise ValueError(
+                f"There are {position} documents, and the interrupted build in {self.path} found more "
+                f"({builder.documents}); give the same documents, or begin anew with mode='overwrite'."
+            )
 
     def _append(self, index: JaColBERTIndex, meta: dict[str, Any], documents: Iterator[Document]) -> None:
         from pyterrier_jacolbert.index.change import Appender
@@ -226,20 +259,31 @@ class JaColBERTIndexer(pt.Indexer):
                                 f"{index!r} has a document {document.docno!r} already; delete that first, or leave "
                                 "this out."
                             )
-                    appender.add(self._shard(block, bar))
+                    appender.add(self.encoded(block, bar.update)[0])
             appender.finish()
         finally:
             appender.close()
 
-    def _shard(self, block: list[Document], bar: tqdm) -> Shard:
-        from pyterrier_jacolbert.index.build import Shard
+    def encoded(
+        self, block: list[Document], progress: Callable[[int], object] = lambda count: None
+    ) -> tuple[Shard, dict[str, Any] | None]:
+        """Documents with their vectors, and what a manifest records of the checkpoint, None where none was asked."""
+        from pyterrier_jacolbert.index.rows import Shard
 
-        return Shard(
+        shard = Shard(
             [document.docno for document in block],
-            [_digest(document) for document in block],
-            self._vectors(block, bar),
+            [digest(document) for document in block],
+            self._vectors(block, progress),
             [zlib.compress(document.text.encode("utf-8")) for document in block] if self.store_text else (),
         )
+        # A model that never encoded says nothing of vectors that the documents brought along.
+        return shard, self.model.settings() if self.model.loaded else None
+
+    def build_settings(self) -> Settings:
+        """What decides the bytes of an index besides its documents and their vectors."""
+        from pyterrier_jacolbert.index.build import Settings
+
+        return Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
 
     def _settings(self) -> dict[str, Any]:
         return {
@@ -249,7 +293,8 @@ class JaColBERTIndexer(pt.Indexer):
             "pool_factor": self.pool_factor,
         }
 
-    def _origin(self) -> dict[str, Any]:
+    def origin(self) -> dict[str, Any]:
+        """What else decides them: must be the same when a build is taken up."""
         model = self.model
         return {
             **self._settings(),
@@ -258,15 +303,15 @@ class JaColBERTIndexer(pt.Indexer):
             **{name: getattr(model, name) for name in ("revision", "max_document_length", "truncate_dim", "dtype")},
         }
 
-    def _vectors(self, block: list[Document], bar: tqdm) -> Sequence[np.ndarray]:
+    def _vectors(self, block: list[Document], progress: Callable[[int], object]) -> Sequence[np.ndarray]:
         """The token vectors of documents: those that they carry, and the encoded text of the rest."""
         vectors: list[Any] = [document.fields.get(DOC_EMBS) for document in block]
         plain = [number for number, rows in enumerate(vectors) if rows is None]
         if plain:
-            encoded = self.model.encode_documents([block[number].text for number in plain], bar.update)
+            encoded = self.model.encode_documents([block[number].text for number in plain], progress)
             for number, rows in zip(plain, encoded, strict=True):
                 vectors[number] = rows
-        bar.update(len(block) - len(plain))
+        progress(len(block) - len(plain))
         vectors = [np.asarray(rows, dtype=np.float32) for rows in vectors]
         return vectors if self.pool_factor is None else _pooled(vectors, self.pool_factor)
 
@@ -283,14 +328,14 @@ def _pooled(vectors: list[np.ndarray], factor: float) -> list[np.ndarray]:
     return [pooling.pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows for rows in vectors]
 
 
-def _digest(document: Document) -> int:
+def digest(document: Document) -> int:
     """64 bits of what a document is: its docno, and its text or its vectors."""
-    digest = hashlib.blake2b(digest_size=8)
+    found = hashlib.blake2b(digest_size=8)
     for part in (document.docno.encode("utf-8"), document.text.encode("utf-8")):
-        digest.update(len(part).to_bytes(8, "little") + part)
+        found.update(len(part).to_bytes(8, "little") + part)
     if DOC_EMBS in document.fields:
-        digest.update(np.ascontiguousarray(document.fields[DOC_EMBS], dtype=np.float32).tobytes())
-    return int.from_bytes(digest.digest(), "little")
+        found.update(np.ascontiguousarray(document.fields[DOC_EMBS], dtype=np.float32).tobytes())
+    return int.from_bytes(found.digest(), "little")
 
 
 def _shown_in(bar: tqdm) -> Callable[[str, int, int], object]:

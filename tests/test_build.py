@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pyterrier_jacolbert.index import build, manifest
-from pyterrier_jacolbert.index.build import Builder, Settings, Shard, default_centroids
+from pyterrier_jacolbert.index.build import Builder, Settings, Shard, decide_coding, default_centroids
 from pyterrier_jacolbert.index.codec import codec_of
 from pyterrier_jacolbert.index.files import damage
 from pyterrier_jacolbert.index.limits import COMPRESSIONS
@@ -121,6 +121,41 @@ def test_a_build_that_stops_anywhere_ends_with_the_same_bytes(tmp_path, compress
         monkeypatch.setattr(os, "fsync", original)
         built(directory, settings)
         assert content(directory) == whole, stop
+
+
+@pytest.mark.parametrize("compression", ["float16", "int8", "4bit", "auto"])
+def test_builds_that_are_coded_together_have_the_codes_of_one(tmp_path, compression, monkeypatch):
+    monkeypatch.setattr(build, "INT8_CENTROIDS_TOKENS", 50)
+    settings = Settings(compression, n_centroids=8, sample_tokens=100)
+    whole = Stored(tmp_path / "whole", built(tmp_path / "whole", settings))
+    given, parts = list(shards()), []
+    for number, group in enumerate((given[:4], given[4:])):
+        parts.append(Builder(tmp_path / str(number), "data-1", settings, ORIGIN))
+        for shard in group:
+            parts[-1].add(shard)
+        parts[-1].stop()
+    again = [shard.docnos for shard in (part.shard() for part in parts if "raw" in part._arrays.entries)]
+    assert again in ([], [[f"文書{i}" for i in range(28)], [f"文書{i}" for i in range(28, 60)]])
+    coding = decide_coding(parts)
+    stored = [
+        Stored(tmp_path / str(number), Builder.taken_up(tmp_path / str(number), "data-1").finish(coding=coding))
+        for number in range(2)
+    ]
+    for name, column in whole.columns.items():
+        np.testing.assert_array_equal(np.concatenate([part.columns[name] for part in stored]), column)
+    for name, parameter in whole.parameters.items():
+        np.testing.assert_array_equal(stored[1].parameters[name], parameter)
+
+
+def test_a_build_keeps_what_is_said_of_its_checkpoint(tmp_path):
+    builder = Builder(tmp_path, "data-1", Settings("int8"), ORIGIN)
+    first, second, *_ = shards()
+    builder.add(first, {"model": "a", "fingerprint": "1"})
+    assert Builder.taken_up(tmp_path, "data-1").model == {"model": "a", "fingerprint": "1"}
+    with pytest.raises(ValueError, match="was begun with the checkpoint .*'1'.* are encoded with .*'2'"):
+        builder.add(second, {"model": "a", "fingerprint": "2"})
+    with pytest.raises(FileNotFoundError, match="There is no build in"):
+        Builder.taken_up(tmp_path, "data-2")
 
 
 def test_a_build_goes_on_only_with_the_same_documents_and_settings(tmp_path):

@@ -89,6 +89,39 @@ def test_an_index_is_looked_after_from_the_shell(tmp_path, checkpoint, docs, cap
     assert "is damaged" in capsys.readouterr().err
 
 
+def test_shards_are_encoded_one_by_one_and_joined_from_the_shell(tmp_path, checkpoint, docs, capsys):
+    jsonl = tmp_path / "docs.jsonl"
+    jsonl.write_text("".join(f"{json.dumps(doc, ensure_ascii=False)}\n" for doc in docs), encoding="utf-8")
+    model = ["--model", str(checkpoint), "--dtype", "float32", "--block", "2"]
+    one, many, merged = (str(tmp_path / name) for name in ("one", "many", "merged"))
+    assert main(["index", str(jsonl), one, *model]) == 0
+    assert main(["index", str(jsonl), many, *model, "--shard", "2/2"]) == 0
+    assert "shard 2 of 2 is encoded; when all are, merge-index" in capsys.readouterr().out
+    assert main(["merge-index", many]) == 1
+    assert "has 1 shards of 2; shard 1 is missing" in capsys.readouterr().err
+    assert main(["index", str(jsonl), many, *model, "--shard", "1/2"]) == 0
+    assert main(["merge-index", many]) == 0
+    assert main(["merge-index", merged, many]) == 0
+    capsys.readouterr()
+    found = []
+    for index in (one, many, merged):
+        assert main(["verify", index]) == 0
+        capsys.readouterr()
+        assert main(["search", index, "日本で一番高い山", "--json"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] == found[2]
+    assert main(["stats", many]) == 0
+    assert json.loads(capsys.readouterr().out)["shards"] == 2
+    assert main(["delete", many, docs[0]["docno"]]) == 0
+    assert main(["compact", many]) == 0
+    assert "7 documents, " in capsys.readouterr().out
+    for shard, message in (("3/2", "no shard 3 of 2"), ("1", "--shard takes I/N"), ("1/9", "4 shards at most")):
+        assert main(["index", str(jsonl), str(tmp_path / "other"), *model, "--shard", shard]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["index", "-", str(tmp_path / "other"), *model, "--shard", "1/2"]) == 1
+    assert "give a file, not stdin" in capsys.readouterr().err
+
+
 def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):
     for command, message in (
         (["search", str(tmp_path / "none"), "山"], "There is no index at"),

@@ -4,6 +4,9 @@ A build fills a folder ``data-N`` within the index's folder, in which ``journal.
 written shard by shard; a flush brings a shard to the disk and then replaces the journal, so that whatever stands behind
 the rows that the journal names was not finished, and is cut off when the build goes on. The index is there when
 ``pt_meta.json`` names the folder; until then a reader sees the index that was there before, or none.
+
+Training looks at all documents, and the rest at one after the other. So a collection can be encoded in several builds,
+of which :func:`decide_coding` draws one sample: the same, and so the same codes, as one build of them all has.
 """
 
 from __future__ import annotations
@@ -17,10 +20,12 @@ from typing import Any
 import numpy as np
 
 from pyterrier_jacolbert.index.centroids import cluster
-from pyterrier_jacolbert.index.codec import Codec, Int8Codec, codec_of, train_residual_codec
+from pyterrier_jacolbert.index.codec import Int8Codec, codec_of, train_residual_codec
 from pyterrier_jacolbert.index.docnos import write_tables
-from pyterrier_jacolbert.index.files import GrowingArray, map_array, read_json, replace_json, room_for, write_array
+from pyterrier_jacolbert.index.files import map_array, read_json, replace_json, write_array
+from pyterrier_jacolbert.index.limits import MOST_DOCUMENTS
 from pyterrier_jacolbert.index.manifest import JOURNAL_FILE, begin_folder
+from pyterrier_jacolbert.index.rows import Arrays, Shard
 
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
 AUTO_INT8_TOKENS = 20_000_000
@@ -28,7 +33,6 @@ AUTO_INT8_TOKENS = 20_000_000
 INT8_CENTROIDS_TOKENS = 500_000
 #: Token vectors that are coded between two flushes of the journal.
 _CODED_AT_ONCE = 2**17
-_MAX_DOCUMENTS = 2**32 - 1
 #: What only the build needs; it goes when the index is there.
 _BUILD_ONLY = ("raw", "digests")
 
@@ -53,114 +57,16 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Shard:
-    """Documents that are written together.
+class Coding:
+    """How the vectors of a whole collection are coded.
 
     Attributes:
-        docnos: ``(n,)``.
-        digests: ``(n,)``: 64 bits of each document's docno and content.
-        vectors: for each float32 ``(n_tokens, dim)``, unit rows; no rows for a document that cannot match.
-        texts: for each its text in UTF-8, compressed, where texts are stored.
+        compression: one of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`.
+        parameters: of its codec, by name; none where it needs none.
     """
 
-    docnos: Sequence[str]
-    digests: Sequence[int]
-    vectors: Sequence[np.ndarray]
-    texts: Sequence[bytes] = ()
-
-    def check(self, dim: int | None) -> None:
-        """Refuses vectors that cannot be stored.
-
-        Raises:
-            ValueError: they have another dimension than ``dim`` or each other, or are not finite.
-        """
-        for docno, rows in zip(self.docnos, self.vectors, strict=True):
-            if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
-                expected = "(n_tokens, dim)" if dim is None else f"(n_tokens, {dim})"
-                raise ValueError(f"The vectors of document {docno!r} have shape {rows.shape}, not {expected}.")
-            if not np.isfinite(rows).all():
-                raise ValueError(f"The vectors of document {docno!r} hold NaN or infinity; check the checkpoint.")
-            dim = rows.shape[1]
-
-    def columns(self, codec: Codec | None, first_rows: Mapping[str, int]) -> dict[str, np.ndarray]:
-        """The rows that the shard adds to each array.
-
-        Args:
-            codec: None gives ``raw``, the vectors in float16.
-            first_rows: the last value of ``starts``, ``docno_starts`` and ``text_starts`` so far.
-        """
-        # Rounded to float16 also where a codec follows at once: what is coded later, from raw, has the same bytes.
-        vectors = np.concatenate(self.vectors).astype(np.float16)
-        names = [docno.encode("utf-8") for docno in self.docnos]
-        columns = {
-            "docno_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
-            "docno_starts": first_rows["docno_starts"] + np.cumsum([len(name) for name in names]),
-            "starts": first_rows["starts"] + np.cumsum([len(rows) for rows in self.vectors]),
-            **({"raw": vectors} if codec is None else codec.encode(vectors.astype(np.float32))),
-        }
-        if self.texts:
-            columns["text_bytes"] = np.frombuffer(b"".join(self.texts), dtype=np.uint8)
-            columns["text_starts"] = first_rows["text_starts"] + np.cumsum([len(text) for text in self.texts])
-        return columns
-
-
-class Arrays:
-    """The growing arrays of an index under their names, opened when they are first written to.
-
-    Args:
-        directory: the index's folder.
-        folder: the folder within it that holds the files.
-        entries: of those that exist already, by name.
-    """
-
-    def __init__(self, directory: Path, folder: str, entries: Mapping[str, Any]) -> None:
-        self._directory = directory
-        self._folder = folder
-        self.entries: dict[str, Any] = dict(entries)
-        self._open: dict[str, GrowingArray] = {}
-
-    def append(self, columns: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Adds rows to arrays, of which one that is not there begins, and brings them to the disk.
-
-        Returns:
-            The entries of all arrays by name.
-
-        Raises:
-            OSError: the disk is full.
-        """
-        with room_for(self._directory, sum(rows.nbytes for rows in columns.values())):
-            for name, rows in columns.items():
-                if name not in self._open:
-                    self._open[name] = self._growing(name, rows)
-                self._open[name].append(rows)
-            self.entries |= {name: array.flush() for name, array in self._open.items()}
-        return self.entries
-
-    def close(self) -> None:
-        """Closes the files."""
-        for array in self._open.values():
-            array.close()
-        self._open = {}
-
-    def map(self, name: str) -> np.ndarray:
-        """What an array holds as of the last flush."""
-        return map_array(self._directory, self.entries[name])
-
-    def last(self, name: str) -> int:
-        """The last value of an array of ends, 0 where there is none."""
-        return int(self.map(name)[-1]) if name in self.entries else 0
-
-    def _growing(self, name: str, rows: np.ndarray) -> GrowingArray:
-        if name in self.entries:
-            entry = self.entries[name]
-            count, *row_shape = entry["shape"]
-            return GrowingArray(self._directory, entry["file"], entry["dtype"], row_shape, rows=count)
-        dtype = rows.dtype.newbyteorder("<")
-        file = f"{self._folder}/{name}.{dtype.str[1:]}"
-        array = GrowingArray(self._directory, file, dtype.str, rows.shape[1:])
-        if name.endswith("starts"):
-            array.append(np.zeros(1, dtype=dtype))
-        return array
+    compression: str
+    parameters: Mapping[str, np.ndarray]
 
 
 class Builder:
@@ -184,14 +90,52 @@ class Builder:
         journal = read_json(directory / folder / JOURNAL_FILE)
         if journal is None:
             journal = {**head, "documents": 0, "encoded": False, "dim": None, "arrays": {}, "parameters": None}
+            journal |= {"compression": None, "model": None}
             begin_folder(directory, folder, journal)
-        elif different := _first_difference({key: journal[key] for key in head}, head):
+        elif different := first_difference({key: journal[key] for key in head}, head):
             raise ValueError(
                 f"The interrupted build in {directory} was begun with {different}; give the same settings to go on, or "
                 "begin anew with mode='overwrite'."
             )
         self._journal: dict[str, Any] = journal
         self._arrays = Arrays(directory, folder, journal["arrays"])
+
+    @classmethod
+    def taken_up(cls, directory: Path, folder: str) -> Builder:
+        """The build that a folder holds, with the settings it was begun with.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        journal = read_json(directory / folder / JOURNAL_FILE)
+        if journal is None:
+            raise FileNotFoundError(f"There is no build in {directory / folder}; encode its documents first.")
+        return cls(directory, folder, Settings(**journal["settings"]), journal["origin"])
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What the build was begun with besides its settings."""
+        return dict(self._journal["origin"])
+
+    @property
+    def settings(self) -> Settings:
+        """What the build was begun with."""
+        return self._settings
+
+    @property
+    def model(self) -> dict[str, Any] | None:
+        """What :meth:`add` was told of the checkpoint that made the vectors."""
+        return self._journal.get("model")
+
+    @property
+    def dim(self) -> int | None:
+        """Numbers a vector; None before the first document."""
+        return self._journal["dim"]
+
+    @property
+    def tokens(self) -> int:
+        """Token vectors that are on the disk."""
+        return self._arrays.last("starts")
 
     @property
     def documents(self) -> int:
@@ -222,71 +166,106 @@ class Builder:
                 f"there, {other}; give the same documents in the same order, or begin anew with mode='overwrite'."
             )
 
-    def add(self, shard: Shard) -> None:
+    def add(self, shard: Shard, model: Mapping[str, Any] | None = None) -> None:
         """Writes documents and brings them to the disk.
 
+        Args:
+            shard: the documents.
+            model: what a manifest records of the checkpoint that made their vectors; None where none did.
+
         Raises:
-            ValueError: vectors of another dimension than those before, or not finite; too many documents.
+            ValueError: vectors of another dimension than those before, or not finite, or of another checkpoint; too
+                many documents.
         """
         shard.check(self._journal["dim"])
-        if self.documents + len(shard.docnos) > _MAX_DOCUMENTS:
-            raise ValueError(f"An index holds at most {_MAX_DOCUMENTS} documents; split the collection.")
+        if model is not None and self.model not in (None, model):
+            raise ValueError(
+                f"The build in {self._directory} was begun with the checkpoint {self.model} and the next documents are "
+                f"encoded with {dict(model)}; go on with the former, or begin anew with mode='overwrite'."
+            )
+        if self.documents + len(shard.docnos) > MOST_DOCUMENTS:
+            raise ValueError(f"An index holds at most {MOST_DOCUMENTS} documents; split the collection.")
         dim = shard.vectors[0].shape[1]
         compression = self._settings.compression
         early = codec_of(compression, dim, {}) if compression in ("float16", "int8") else None
         firsts = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
         columns = shard.columns(early, firsts)
         self._arrays.append({**columns, "digests": np.array(shard.digests, dtype=np.uint64)})
-        self._save(documents=self.documents + len(shard.docnos), dim=dim)
+        self._save(documents=self.documents + len(shard.docnos), dim=dim, model=model or self.model)
 
-    def finish(self, progress: Callable[[str, int, int], object] = lambda *_: None) -> dict[str, Any]:
+    def shard(self) -> Shard:
+        """The documents of a build whose vectors are not coded yet."""
+        starts = self._arrays.map("starts")
+        names, name_starts = self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
+        texts = [self._arrays.map(name) for name in ("text_bytes", "text_starts") if name in self._arrays.entries]
+        return Shard(
+            [rows.tobytes().decode("utf-8") for rows in _pieces(names, name_starts)],
+            self._arrays.map("digests").tolist(),
+            _pieces(self._arrays.map("raw").astype(np.float32), starts),
+            [rows.tobytes() for rows in _pieces(*texts)] if texts else (),
+        )
+
+    def stop(self) -> None:
+        """Says that all documents are in; the vectors stay as they are until :meth:`finish`."""
+        if not self.encoded:
+            self._save(encoded=True)
+
+    def finish(
+        self, progress: Callable[[str, int, int], object] = lambda *_: None, coding: Coding | None = None
+    ) -> dict[str, Any]:
         """Trains and codes, where the compression needs it, and writes what is left.
 
         Args:
             progress: called with what is done, how much of it is done, and of how much.
+            coding: how to code; None decides by these documents alone.
 
         Returns:
             What ``pt_meta.json`` says of the index: compression, documents, tokens, dim and the entries of its files.
         """
-        if not self.encoded:
-            self._save(encoded=True)
-        tokens = self._arrays.last("starts")
-        compression = self._settings.compression
-        if compression == "auto":
-            compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
+        self.stop()
+        if self._journal.get("compression") is None:
+            progress("training", 0, 1)
+            coding = coding or decide_coding([self])
+            parameters = {
+                name: write_array(self._directory, f"{self._folder}/{name}", array)
+                for name, array in coding.parameters.items()
+            }
+            self._save(compression=coding.compression, parameters=parameters)
+        compression, parameters = self._journal["compression"], self._journal["parameters"]
         if "raw" in self._arrays.entries:
-            self._code(compression, tokens, progress)
-        if compression == "int8" and tokens >= INT8_CENTROIDS_TOKENS:
-            self._find_centroids(tokens, progress)
+            self._code(compression, progress)
+        if compression == "int8" and parameters:
+            self._find_centroids(progress)
         entries = {name: entry for name, entry in self._arrays.entries.items() if name not in _BUILD_ONLY}
         tables = write_tables(
             self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         )
         self.close()
-        parameters = self._journal["parameters"] or {}
         return {
             "compression": compression,
             "documents": self.documents,
-            "tokens": tokens,
+            "tokens": self.tokens,
             "dim": self._journal["dim"],
             "parameters": sorted(parameters),
             "files": {**entries, **parameters, **tables},
         }
 
-    def _code(self, compression: str, tokens: int, progress: Callable[[str, int, int], object]) -> None:
-        raw, dim = self._arrays.map("raw"), self._journal["dim"]
-        if self._journal["parameters"] is None:
-            parameters = {}
-            if compression not in ("float16", "int8"):
-                progress("training", 0, 1)
-                sample = raw[_sample(tokens, self._settings.sample_tokens, self._settings.seed)].astype(np.float32)
-                count = self._settings.n_centroids or default_centroids(tokens)
-                trained = train_residual_codec(sample, compression, count, self._settings.seed)
-                for name, array in trained.parameters().items():
-                    parameters[name] = write_array(self._directory, f"{self._folder}/{name}", array)
-            self._save(parameters=parameters)
-        maps = {name: map_array(self._directory, entry) for name, entry in self._journal["parameters"].items()}
-        codec = codec_of(compression, dim, maps)
+    def training_rows(self, rows: np.ndarray | slice, compression: str) -> np.ndarray:
+        """Token vectors as the training of a compression looks at them: float32 ``(n, dim)``."""
+        raw = self._arrays.map("raw")[rows].astype(np.float32) if "raw" in self._arrays.entries else None
+        if compression != "int8":
+            assert raw is not None
+            return raw
+        codec = Int8Codec(self._journal["dim"])
+        columns = {name: self._arrays.map(name)[rows] for name in codec.columns} if raw is None else codec.encode(raw)
+        return codec.rotated(columns)
+
+    def _code(self, compression: str, progress: Callable[[str, int, int], object]) -> None:
+        """Codes what is raw; the centroids of int8 come after."""
+        raw, tokens = self._arrays.map("raw"), self.tokens
+        entries = {} if compression == "int8" else self._journal["parameters"]
+        maps = {name: map_array(self._directory, entry) for name, entry in entries.items()}
+        codec = codec_of(compression, self._journal["dim"], maps)
         name = next(iter(codec.columns))
         done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
         while done < tokens or name not in self._arrays.entries:
@@ -296,22 +275,14 @@ class Builder:
             done += len(block)
             progress("coding", done, tokens)
 
-    def _find_centroids(self, tokens: int, progress: Callable[[str, int, int], object]) -> None:
-        """Adds centroids to an int8 index."""
-        codec = Int8Codec(self._journal["dim"])
-        columns = {name: self._arrays.map(name) for name in codec.columns}
-        if not self._journal["parameters"]:
-            progress("training", 0, 1)
-            chosen = _sample(tokens, self._settings.sample_tokens, self._settings.seed)
-            sample = codec.rotated({name: column[chosen] for name, column in columns.items()})
-            count = self._settings.n_centroids or default_centroids(tokens)
-            centroids = cluster(sample, count, self._settings.seed).astype(np.float16)
-            entry = write_array(self._directory, f"{self._folder}/centroids", centroids)
-            self._save(parameters={"centroids": entry})
-        codec = Int8Codec(codec.dim, map_array(self._directory, self._journal["parameters"]["centroids"]))
+    def _find_centroids(self, progress: Callable[[str, int, int], object]) -> None:
+        """Adds the numbers of centroids to int8 codes."""
+        dim, tokens = self._journal["dim"], self.tokens
+        columns = {name: self._arrays.map(name) for name in Int8Codec(dim).columns}
+        codec = Int8Codec(dim, map_array(self._directory, self._journal["parameters"]["centroids"]))
         name = "centroid_ids"
         done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
-        while done < tokens:
+        while done < tokens or name not in self._arrays.entries:
             block = {name: column[done : done + _CODED_AT_ONCE] for name, column in columns.items()}
             self._arrays.append({name: codec.nearest_centroids(block)})
             self._save()
@@ -321,6 +292,37 @@ class Builder:
     def _save(self, **changes: Any) -> None:  # noqa: ANN401
         self._journal |= changes | {"arrays": self._arrays.entries}
         replace_json(self._directory / self._folder / JOURNAL_FILE, self._journal)
+
+
+def decide_coding(parts: Sequence[Builder]) -> Coding:
+    """Decides how a collection is coded that is encoded in one build, or in several in their order.
+
+    Args:
+        parts: the builds, of the same settings; all documents are in.
+
+    Raises:
+        ValueError: their vectors have different dimensions.
+    """
+    settings, dims = parts[0].settings, sorted({part.dim for part in parts if part.dim is not None})
+    if len(dims) > 1:
+        raise ValueError(f"The shards hold vectors of {dims[0]} and {dims[1]} numbers; encode all with one checkpoint.")
+    ends = np.cumsum([part.tokens for part in parts])
+    tokens = int(ends[-1])
+    compression = settings.compression
+    if compression == "auto":
+        compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
+    if compression == "float16" or (compression == "int8" and tokens < INT8_CENTROIDS_TOKENS):
+        return Coding(compression, {})
+    chosen = _sample(tokens, settings.sample_tokens, settings.seed)
+    samples = [
+        part.training_rows(_within(chosen, int(end) - part.tokens, int(end)), compression)
+        for part, end in zip(parts, ends, strict=True)
+    ]
+    sample = samples[0] if len(samples) == 1 else np.concatenate(samples)
+    count = settings.n_centroids or default_centroids(tokens)
+    if compression == "int8":
+        return Coding(compression, {"centroids": cluster(sample, count, settings.seed).astype(np.float16)})
+    return Coding(compression, train_residual_codec(sample, compression, count, settings.seed).parameters())
 
 
 def default_centroids(tokens: int) -> int:
@@ -338,7 +340,21 @@ def _sample(n: int, count: int, seed: int) -> np.ndarray | slice:
     return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
 
 
-def _first_difference(there: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:
+def _within(chosen: np.ndarray | slice, first: int, end: int) -> np.ndarray | slice:
+    """Of rows that were drawn of all, those of ``first`` to ``end``, numbered from ``first``; all where all are."""
+    if isinstance(chosen, slice):
+        return chosen
+    low, high = np.searchsorted(chosen, [first, end])
+    return chosen[low:high] - first
+
+
+def _pieces(rows: np.ndarray, starts: np.ndarray) -> list[np.ndarray]:
+    """Cuts rows where each piece starts."""
+    return [rows[first:end] for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
+
+
+def first_difference(there: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:
+    """The first setting that two builds do not share, with both values; None where there is none."""
     for part in given:
         for name in {**there[part], **given[part]}:
             one, other = there[part].get(name), given[part].get(name)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.build import Arrays, Shard
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import map_array, write_array
 from pyterrier_jacolbert.index.manifest import next_folder, publish
+from pyterrier_jacolbert.index.rows import Arrays, Shard
 from pyterrier_jacolbert.index.stored import Stored
 
 #: Arrays that only grow, besides the codec's columns.
@@ -69,23 +69,23 @@ class Appender:
         self._arrays.close()
 
 
-def delete(directory: Path, meta: Mapping[str, Any], docnos: Sequence[str], owner: str) -> None:
+def delete(directory: Path, stored: Stored, docnos: Sequence[str], owner: str) -> None:
     """Marks documents as deleted.
 
     Args:
         directory: the index's folder.
-        meta: its manifest.
+        stored: the index, open.
         docnos: of the index.
         owner: the index, for messages.
 
     Raises:
         ValueError: a docno that the index does not have.
     """
-    stored = Stored(directory, meta)
+    meta = stored.meta
     gone = np.union1d(stored.deleted, stored.docnos.known_docids(docnos, owner)).astype(np.uint32)
     if len(gone) == len(stored.deleted):
         return
-    folder = meta["files"]["starts"]["file"].split("/")[0]
+    folder = meta["files"]["docno_ranks"]["file"].split("/")[0]
     entry = write_array(directory, f"{folder}/{_generation(meta) + 1}.deleted.u4", gone)
     publish(directory, {**meta, "files": {**meta["files"], "deleted": entry}})
 

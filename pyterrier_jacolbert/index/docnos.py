@@ -66,14 +66,22 @@ class Docnos(Sequence[str]):
         directory: the index.
         files: the entries of its ``pt_meta.json``.
         deleted: whether a docid is deleted.
+        names: the names themselves, where they stand elsewhere: as :attr:`arrays`.
     """
 
     def __init__(
-        self, directory: Path, files: dict[str, Any], deleted: Callable[[int], bool] = lambda docid: False
+        self,
+        directory: Path,
+        files: dict[str, Any],
+        deleted: Callable[[int], bool] = lambda docid: False,
+        names: tuple[Any, np.ndarray] | None = None,
     ) -> None:
         self._deleted = deleted
-        self._bytes = map_array(directory, files["docno_bytes"])
-        self._starts = map_starts(directory, files["docno_starts"], len(self._bytes))
+        if names is None:
+            encoded = map_array(directory, files["docno_bytes"])
+            names = encoded, map_starts(directory, files["docno_starts"], len(encoded))
+        self._bytes: Any = names[0]
+        self._starts = names[1]
         self._hashes = map_array(directory, files["docno_hashes"])
         self._by_hash = map_array(directory, files["docno_by_hash"])
         #: uint32 ``(n_docs,)``: each docid's position among the docnos in ascending order.
@@ -123,6 +131,19 @@ class Docnos(Sequence[str]):
                 "index the collection that the first stage searches, or drop them."
             )
         return np.array([found[docno] for docno in docnos], dtype=np.int64)
+
+    def repeated(self) -> tuple[int, int] | None:
+        """Two docids of one name, neither of them deleted; None where there are none."""
+        for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
+            first = int(self._by_hash[place])
+            for position in range(place + 1, len(self)):
+                if self._hashes[position] != self._hashes[place]:
+                    break
+                other = int(self._by_hash[position])
+                alike = self._encoded(first) == self._encoded(other)
+                if alike and not self._deleted(first) and not self._deleted(other):
+                    return first, other
+        return None
 
     def _find(self, name: bytes, hashed: np.uint64, first: int) -> int:
         # Different names may share a hash: compare the bytes of each candidate.

@@ -277,6 +277,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
+def digest_of(content: dict[str, Any]) -> str:
+    """The checksum that :func:`replace_json` writes of a content."""
+    return str(json.loads(with_digest(content))["digest"])
+
+
 def with_digest(content: dict[str, Any]) -> str:
     """The text of a JSON file, with a checksum of the rest as its last value."""
     bare = json.dumps(content, ensure_ascii=False, indent=1)

@@ -205,18 +205,27 @@ class CodedLane:
             each: calls a function with each of the chunks: ``map``, or :func:`in_threads`.
         """
         assert query.table is not None
-        assert self._centroid_ids is not None
         small = np.empty(query.table.shape, dtype=np.uint8)
         shrink(query.table.reshape(len(query.table), -1), small.reshape(len(small), -1))
         out = np.empty(len(docids), dtype=np.int32)
-        ids = self._centroid_ids
 
         def score(chunk: slice) -> None:
-            score_centroids(ids, self.starts, docids[chunk], small, out[chunk])
+            self.score_roughly(small, docids[chunk], out[chunk])
 
         for _ in each(score, _chunks(self.starts, docids)):
             pass
         return out
+
+    def score_roughly(self, table: np.ndarray, docids: np.ndarray, out: np.ndarray) -> None:
+        """Scores documents by their centroids, in this thread.
+
+        Args:
+            table: uint8 ``(n_centroids, b, 32)``: the query's products with the centroids, in bytes.
+            docids: int64 ``(n,)``.
+            out: int32 ``(n,)``.
+        """
+        assert self._centroid_ids is not None
+        score_centroids(self._centroid_ids, self.starts, docids, table, out)
 
     def _table(self, query: np.ndarray) -> np.ndarray | None:
         """The products of the centroids and a query, float32 ``(n_centroids, b, 32)``."""

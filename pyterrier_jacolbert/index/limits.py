@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: What torch may multiply in.
 TORCH_DTYPES = ("float32", "float16", "bfloat16", "int8")
+#: Docids are 32 bits wide.
+MOST_DOCUMENTS = 2**32 - 1
 COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pyterrier_jacolbert.index.lanes import CodedLane, Lane
+from pyterrier_jacolbert.index.lanes import CodedLane, Lane, Prepared
 from pyterrier_jacolbert.index.threads import in_threads, thread_count
 from pyterrier_jacolbert.index.topk import top_k
 
@@ -79,7 +79,7 @@ def search_two_stage(
 
     def search(query: np.ndarray, each: Callable[..., Iterator[None]] = map) -> Found:
         prepared = documents.prepare(query)
-        candidates = chosen[_best(documents.rough_scores(prepared, chosen, each), n_candidates)]
+        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, each)
         scores = documents.scores_of(prepared, candidates, each)
         best = top_k(scores, num_results, tie_ranks[candidates])
         return candidates[best], scores[best]
@@ -89,6 +89,30 @@ def search_two_stage(
     else:
         # One thread a query: two that share one wait for each other whenever something else wants a core.
         yield from in_threads(search, queries)
+
+
+def candidates_of(
+    documents: CodedLane,
+    query: Prepared,
+    docids: np.ndarray,
+    count: int,
+    each: Callable[..., Iterator[None]] = map,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The documents that are best by their centroids, and their rough scores.
+
+    Args:
+        documents: a lane with centroids.
+        query: prepared by it.
+        docids: int64, ascending: the documents to look at.
+        count: how many are wanted; all that score as much as the last of them come too.
+        each: as :meth:`CodedLane.rough_scores` takes it.
+
+    Returns:
+        int64 ``(n,)``, in the order of ``docids``, and int32 ``(n,)``.
+    """
+    rough = documents.rough_scores(query, docids, each)
+    chosen = _best(rough, count)
+    return docids[chosen], rough[chosen]
 
 
 def score_pairs(

@@ -30,7 +30,7 @@ def candidates_of(quality: str, num_results: int) -> int:
     return times * num_results + more
 
 
-class _Retriever(SettingsTransformer):
+class BaseRetriever(SettingsTransformer):
     """What retrievers share: frames in, frames out, and the limits on what is searched."""
 
     index: Index
@@ -103,7 +103,7 @@ class _Retriever(SettingsTransformer):
         return self if k >= self.num_results else pt.inspect.transformer_apply_attributes(self, num_results=k)
 
 
-class Retriever(_Retriever):
+class Retriever(BaseRetriever):
     """Finds the best documents of an index with MaxSim.
 
     Where the index holds centroids (residual compressions, and int8 from 500,000 tokens on) the search has two stages:
@@ -142,7 +142,7 @@ class Retriever(_Retriever):
         self.num_results = check_num_results(num_results)
         self.quality = quality
         self.n_candidates = n_candidates
-        self.docnos = _names(docnos)
+        self.docnos = docno_tuple(docnos)
 
     def _search(
         self, stored: Stored, vectors: list[np.ndarray], docids: np.ndarray | None
@@ -160,7 +160,7 @@ class Retriever(_Retriever):
         return self if isinstance(right, IndexScorer) and right.index == self.index else None
 
 
-class TorchRetriever(_Retriever):
+class TorchRetriever(BaseRetriever):
     """Scores every document by torch's matrix products, on a GPU or a CPU, for all queries of a frame together.
 
     The vectors are brought to the device when the first frame comes, and stay there where they fit.
@@ -191,7 +191,7 @@ class TorchRetriever(_Retriever):
         self.num_results = check_num_results(num_results)
         self.device = device
         self.dtype = dtype
-        self.docnos = _names(docnos)
+        self.docnos = docno_tuple(docnos)
         self._open: TorchSearch | None = None
 
     def _search(
@@ -212,7 +212,12 @@ class TorchRetriever(_Retriever):
         return {**self.__dict__, "_open": None}
 
 
-def _names(docnos: Sequence[str] | None) -> tuple[str, ...] | None:
+def docno_tuple(docnos: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Returns docnos as a retriever keeps them.
+
+    Raises:
+        ValueError: they are one string.
+    """
     if isinstance(docnos, str):
         raise ValueError(f"docnos must be a list of docnos, not the string {docnos!r}.")
     return None if docnos is None else tuple(docnos)

@@ -38,6 +38,7 @@ from pyterrier_jacolbert.train.distill import distill
 from pyterrier_jacolbert.train.merge import merge
 from pyterrier_jacolbert.train.recipe import Stage
 from pyterrier_jacolbert.train.student import keep_layers, new_student
+from pyterrier_jacolbert.train.trainer import whole_checkpoints
 
 LOSSES = {
     "KL + min-max": {"loss": "kl", "normalize_student": True},
@@ -116,7 +117,7 @@ def main() -> None:
                     name, seed, str(final), {"fixed 32 at inference": 32, "no augmentation at inference": None}
                 )
                 # The last checkpoint is what the run ends with.
-                checkpoints = sorted(output.glob("checkpoint-*"), key=lambda folder: int(folder.name[11:]))
+                checkpoints = whole_checkpoints(output)
                 for checkpoint in checkpoints[:-1]:
                     table.measure(f"its {checkpoint.name} alone", seed, str(checkpoint))
                 average = output / "average"

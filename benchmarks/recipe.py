@@ -156,7 +156,7 @@ class HeldOut:
         model = JaColBERT(checkpoint, max_document_length=DOCUMENT_LENGTH)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The index is in a temporary directory")
-            index = JaColBERTIndexer(None, model, title_field="title").index(self.docs)
+            index = JaColBERTIndexer(None, model, compression="float16", title_field="title").index(self.docs)
         for system, length in {name: "dynamic", **others}.items():
             changed = JaColBERTIndex(index.path, JaColBERT(checkpoint, query_length=length))
             ranking = changed.retriever(num_results=10)(self.topics)

@@ -60,7 +60,7 @@ def ours(compression: str, **settings: Any) -> Open:  # noqa: ANN401
     def start(vectors: Vectors, folder: Path) -> Search:
         from pyterrier_jacolbert import JaColBERTIndex, JaColBERTIndexer
         from pyterrier_jacolbert.index.search import search_exact, search_two_stage
-        from pyterrier_jacolbert.pipeline.retrievers import candidates_of
+        from pyterrier_jacolbert.pipeline.retrievers import candidates_of, probes_of
 
         index = JaColBERTIndex(folder, "unused/name")
         if not index.built():
@@ -78,7 +78,10 @@ def ours(compression: str, **settings: Any) -> Open:  # noqa: ANN401
             else:
                 assert stored.two_stage_lane is not None
                 count = candidates_of(settings["quality"], BEST)
-                found = search_two_stage(stored.two_stage_lane, queries, BEST, ranks, n_candidates=count)
+                probes = settings.get("n_probe") or probes_of(settings["quality"], stored.starts, None)
+                found = search_two_stage(
+                    stored.two_stage_lane, queries, BEST, ranks, n_candidates=count, n_probe=probes
+                )
             return [docids.tolist() for docids, _ in found]
 
         return search

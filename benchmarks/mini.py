@@ -2,8 +2,8 @@
 
     python -m benchmarks.mini [--model mini] [--shared ../shared]
 
-1,145 paragraphs, 4,442 questions, text form "TITLE TEXT", float16 and exact search. p-values: paired t-tests against the
-model, over the questions. me5-small-ja is used with its own token vectors (12 layers, 384 numbers), as it comes.
+1,145 paragraphs, 4,442 questions, text form "TITLE TEXT", float16 and exact search. p-values: paired t-tests against
+the model, over the questions. me5-small-ja is used with its own token vectors (12 layers, 384 numbers), as it comes.
 """
 
 from __future__ import annotations

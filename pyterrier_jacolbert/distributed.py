@@ -21,7 +21,14 @@ import pandas as pd
 
 from pyterrier_jacolbert.index.files import digest_of
 from pyterrier_jacolbert.index.limits import check_num_results
-from pyterrier_jacolbert.pipeline.retrievers import QUALITIES, BaseRetriever, candidates_of, docno_tuple
+from pyterrier_jacolbert.pipeline.retrievers import (
+    QUALITIES,
+    BaseRetriever,
+    candidates_of,
+    check_positive,
+    docno_tuple,
+    probes_of,
+)
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.executors import Block, BlockEncoder
@@ -112,6 +119,8 @@ class RayRetriever(BaseRetriever):
         num_results: the most documents a query gets.
         quality: ``"fast"``, ``"balanced"`` or ``"exact"``.
         n_candidates: documents that the first stage leaves, of all shards together; None goes by ``quality``.
+        n_probe: centroids of each query token whose documents the first stage looks at; None goes by the size of the
+            index and ``quality``.
         num_actors: processes, among which the shards are dealt; None takes one a shard.
         num_cpus_per_actor: of each.
         num_gpus_per_actor: of each; with a GPU every document is scored there.
@@ -130,6 +139,7 @@ class RayRetriever(BaseRetriever):
         num_results: int = 1000,
         quality: str = "balanced",
         n_candidates: int | None = None,
+        n_probe: int | None = None,
         num_actors: int | None = None,
         num_cpus_per_actor: float = 1,
         num_gpus_per_actor: float = 0,
@@ -139,13 +149,12 @@ class RayRetriever(BaseRetriever):
     ) -> None:
         if quality not in QUALITIES:
             raise ValueError(f"quality must be one of {', '.join(map(repr, QUALITIES))}, not {quality!r}.")
-        for name, number in (("n_candidates", n_candidates), ("num_actors", num_actors)):
-            if number is not None and (not isinstance(number, int) or number < 1):
-                raise ValueError(f"{name} must be a positive integer or None, not {number!r}.")
+        check_positive(n_candidates=n_candidates, n_probe=n_probe, num_actors=num_actors)
         self.index: Any = index
         self.num_results = check_num_results(num_results)
         self.quality = quality
         self.n_candidates = n_candidates
+        self.n_probe = n_probe
         self.num_actors = num_actors
         self.num_cpus_per_actor = num_cpus_per_actor
         self.num_gpus_per_actor = num_gpus_per_actor
@@ -176,9 +185,10 @@ class RayRetriever(BaseRetriever):
         if count >= searched:
             answers = self._answers(servers, "exact", queries, self.num_results, docids)
         else:
-            rough = self._answers(servers, "rough", queries, count, docids)
+            n_probe = self.n_probe or probes_of(self.quality, stored.starts, docids)
+            rough = self._answers(servers, "rough", queries, count, n_probe, docids)
             least = [_least([answer[number] for answer in rough], count) for number in range(len(vectors))]
-            answers = self._answers(servers, "full", queries, count, docids, least, self.num_results)
+            answers = self._answers(servers, "full", queries, count, n_probe, docids, least, self.num_results)
         for number in range(len(vectors)):
             found = [part for answer in answers for part in answer[number]]
             candidates = np.concatenate([np.empty(0, dtype=np.int64), *(part[0] for part in found)])

@@ -95,7 +95,12 @@ class SearchedIndex(DirectoryArtifact):
         return self.model.encode_queries(texts)
 
     def retriever(
-        self, *, num_results: int = 1000, quality: str = "balanced", n_candidates: int | None = None
+        self,
+        *,
+        num_results: int = 1000,
+        quality: str = "balanced",
+        n_candidates: int | None = None,
+        n_probe: int | None = None,
     ) -> Retriever:
         """A retriever: in two stages where the index holds centroids, and exact where it holds none.
 
@@ -103,10 +108,12 @@ class SearchedIndex(DirectoryArtifact):
             num_results: the most documents a query gets.
             quality: ``"fast"``, ``"balanced"`` or ``"exact"``.
             n_candidates: documents that the first stage leaves to the second; None goes by ``quality``.
+            n_probe: centroids of each query token whose documents the first stage looks at; None goes by how many
+                tokens are searched, and by ``quality``.
         """
         from pyterrier_jacolbert.pipeline.retrievers import Retriever
 
-        return Retriever(self, num_results=num_results, quality=quality, n_candidates=n_candidates)
+        return Retriever(self, num_results=num_results, quality=quality, n_candidates=n_candidates, n_probe=n_probe)
 
     def exact_retriever(self, *, num_results: int = 1000) -> Retriever:
         """A retriever that scores every document by all that is stored of it.

@@ -77,14 +77,17 @@ class ShardServer:
         stored = self._stored
         return [[found] for found in search_exact(stored.lane, queries, num_results, stored.docnos.ranks, mine)]
 
-    def rough(self, queries: Sequence[np.ndarray], count: int, docids: np.ndarray | None) -> list[np.ndarray]:
+    def rough(
+        self, queries: Sequence[np.ndarray], count: int, n_probe: int | None, docids: np.ndarray | None
+    ) -> list[np.ndarray]:
         """The rough scores of each query's best ``count`` documents here: for each int32 ``(n,)``."""
-        return [scores for _, _, scores in self._roughly(queries, count, docids)]
+        return [scores for _, _, scores in self._roughly(queries, count, n_probe, docids)]
 
     def full(
         self,
         queries: Sequence[np.ndarray],
         count: int,
+        n_probe: int | None,
         docids: np.ndarray | None,
         least: Sequence[int],
         num_results: int,
@@ -93,23 +96,28 @@ class ShardServer:
         answers = []
         lane = self._stored.two_stage_lane
         assert lane is not None
-        for (query, docids_of, scores_of), limit in zip(self._roughly(queries, count, docids), least, strict=True):
+        candidates_here = self._roughly(queries, count, n_probe, docids)
+        for (query, docids_of, scores_of), limit in zip(candidates_here, least, strict=True):
             candidates = docids_of[scores_of >= limit]
             scores = lane.scores_of(query, candidates, in_threads)
             best = top_k(scores, num_results, self._stored.docnos.ranks[candidates])
             answers.append([(candidates[best], scores[best])])
         return answers
 
-    def _roughly(self, queries: Sequence[np.ndarray], count: int, docids: np.ndarray | None) -> list[_Rough]:
+    def _roughly(
+        self, queries: Sequence[np.ndarray], count: int, n_probe: int | None, docids: np.ndarray | None
+    ) -> list[_Rough]:
         """The candidates of queries, as they were found before, or found now."""
-        parts = [*queries, np.array([count]), *([] if docids is None else [docids])]
+        parts = [*queries, np.array([count, n_probe or 0]), *([] if docids is None else [docids])]
         key = b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
         if key not in self._kept:
             lane = self._stored.two_stage_lane
             assert lane is not None
             mine = self._mine(docids)
             prepared = [lane.prepare(query) for query in queries]
-            self._kept[key] = [(query, *candidates_of(lane, query, mine, count, in_threads)) for query in prepared]
+            self._kept[key] = [
+                (query, *candidates_of(lane, query, mine, count, in_threads, n_probe)) for query in prepared
+            ]
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]

@@ -136,6 +136,7 @@ def test_the_shards_of_a_cluster_rank_as_one_index(ray, one, serial, topics, num
     for name, settings in {
         "balanced": {},
         "few candidates": {"n_candidates": 40},
+        "few probes": {"n_candidates": 40, "n_probe": 3},
         "exact": {"quality": "exact"},
         "filtered": {"docnos": [f"文書{i}" for i in range(40, 140)], "n_candidates": 30},
     }.items():

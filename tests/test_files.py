@@ -108,3 +108,14 @@ def test_json_is_replaced_in_one_step_and_holds_its_checksum(tmp_path, monkeypat
     content = json.loads(first)
     content.pop("digest")
     assert with_digest(content) == first
+
+
+def test_a_file_that_a_writer_removes_while_it_is_opened_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "codes").write_bytes(bytes(8))
+
+    def gone(path, **_):
+        raise FileNotFoundError(2, "No such file or directory", str(path))
+
+    monkeypatch.setattr(np, "memmap", gone)
+    with pytest.raises(ValueError, match="codes is missing, so the index is damaged"):
+        files.map_array(tmp_path, {"file": "codes", "dtype": "|u1", "shape": [8]})

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.index import kernels
+from pyterrier_jacolbert.index import inverted, kernels
 from pyterrier_jacolbert.index.codec import Int8Codec, packed_width
 from pyterrier_jacolbert.index.kernels import LAYOUTS
 from pyterrier_jacolbert.index.panels import Panel, laid_out, rows_of
@@ -113,6 +113,29 @@ def test_scores_by_centroids_equal_the_reference(given_search, blocks):
     table = rng.integers(256, size=(300, blocks, 32)).astype(np.uint8)
     found, expected = both("score_centroids", ids, starts, docids, table, n=len(docids), dtype=np.int32)
     np.testing.assert_array_equal(found, expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), n_centroids=st.integers(1, 300), count=st.integers(1, 40))
+def test_inverted_lists_and_probes_equal_their_references(given_search, n_centroids, count):
+    rng, starts, tokens, _ = given_search
+    ids = rng.integers(n_centroids, size=int(starts[-1])).astype(np.uint16)
+    lists = inverted.InvertedLists.of(ids, starts, n_centroids)
+    counts, docids = np.zeros(n_centroids, dtype=np.int64), np.empty_like(lists.docids)
+    last = np.empty(0, dtype=np.int64)
+    inverted.count_postings_reference(ids, starts, last, counts)
+    assert np.diff(lists.starts).tolist() == counts.tolist()
+    inverted.fill_postings_reference(ids, starts, last, lists.starts[:-1].copy(), docids)
+    assert lists.docids.tolist() == docids.tolist()
+    # Few distinct entries, so that many are equal.
+    table = rng.integers(0, rng.integers(1, 256), size=(n_centroids, 96)).astype(np.uint8)
+    chosen, expected = (np.zeros(n_centroids, dtype=np.bool_) for _ in range(2))
+    inverted.probe(table, tokens, count, chosen)
+    inverted.probe_reference(table, tokens, count, expected)
+    assert chosen.tolist() == expected.tolist()
+    marks = np.zeros(len(starts) - 1, dtype=np.bool_)
+    inverted.mark_postings_reference(lists.starts, lists.docids, np.flatnonzero(chosen), marks)
+    assert lists.documents(np.flatnonzero(chosen)).tolist() == np.flatnonzero(marks).tolist()
 
 
 @given(layout=st.sampled_from(["bytes", "pairs", "singles"]), tokens=st.integers(1, 70), dim=st.integers(1, 40))

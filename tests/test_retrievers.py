@@ -173,6 +173,8 @@ def test_settings_that_are_none():
         index.retriever(quality="best")
     with pytest.raises(ValueError, match="n_candidates must be a positive integer or None, not 0"):
         index.retriever(n_candidates=0)
+    with pytest.raises(ValueError, match="n_probe must be a positive integer or None, not 1.5"):
+        index.retriever(n_probe=1.5)
     with pytest.raises(ValueError, match="dtype must be one of 'float32', 'float16', 'bfloat16', 'int8', not 'int4'"):
         index.torch_retriever(dtype="int4")
     with pytest.raises(ValueError, match="docnos must be a list of docnos, not the string 'd1'"):

@@ -250,6 +250,35 @@ def test_candidates_are_the_best_by_centroids_but_for_rounding(collection, compr
         assert len(expected & set(found.tolist())) >= 93
 
 
+@pytest.mark.parametrize("compression", CODED[1:])
+def test_probes_look_at_the_documents_of_the_nearest_centroids(collection, compression):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    ids, everything = np.asarray(lane._centroid_ids), np.arange(len(starts) - 1)
+    for query in queries:
+        prepared = lane.prepare(query)
+        table = prepared.small_table.reshape(len(prepared.table), -1)[:, : len(query)].astype(int)
+        nearest = {row for column in table.T for row in np.flatnonzero(column >= max(1, np.sort(column)[-2]))}
+        centroids = prepared.best_centroids(2)
+        assert set(centroids.tolist()) == nearest
+        expected = [docid for docid in everything if nearest & set(ids[starts[docid] : starts[docid + 1]].tolist())]
+        assert lane.probed(centroids, everything).tolist() == expected
+        assert lane.probed(centroids, everything[::3]).tolist() == [docid for docid in expected if docid % 3 == 0]
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_search_that_probes_all_centroids_finds_what_one_of_all_documents_finds(collection, subset):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, "4bit")
+    ranks = np.random.default_rng(1).permutation(600).astype(np.uint32)
+    docids = np.sort(np.random.default_rng(2).permutation(600)[:300]) if subset else None
+    expected = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60))
+    found = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60, n_probe=128))
+    assert [(a.tolist(), b.tolist()) for a, b in found] == [(a.tolist(), b.tolist()) for a, b in expected]
+    few = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60, n_probe=1))
+    assert sum(len(set(a.tolist()) & set(b.tolist())) for (a, _), (b, _) in zip(few, expected, strict=True)) >= 30
+
+
 def test_all_that_equal_the_last_candidate_are_candidates():
     rough = np.array([5, -1, 7, 5, 3, 5, 9], dtype=np.int32)
     assert search._best(rough, 3).tolist() == [0, 2, 3, 5, 6]

@@ -81,6 +81,7 @@ def test_every_retriever_and_scorer_gives_the_same_ranking(pair, topics):
     makers = {
         "balanced": lambda index: index.retriever(**settings),
         "few candidates": lambda index: index.retriever(n_candidates=40, **settings),
+        "few probes": lambda index: index.retriever(n_candidates=40, n_probe=3, **settings),
         "exact": lambda index: index.exact_retriever(**settings),
         "torch": lambda index: index.torch_retriever(device="cpu", **settings),
         "filtered": lambda index: index.retriever(**settings).filter([f"文書{i}" for i in range(40, 140)]),

@@ -161,13 +161,17 @@ def map_array(directory: Path, entry: dict[str, Any]) -> np.ndarray:
     """
     path, dtype, shape = directory / entry["file"], np.dtype(entry["dtype"]), tuple(entry["shape"])
     expected = math.prod(shape) * dtype.itemsize
-    found = path.stat().st_size if path.is_file() else None
-    if found is None or found < expected:
-        state = "is missing" if found is None else f"has {found} bytes, not {expected}"
-        raise ValueError(f"{path} {state}, so the index is damaged; build it again, or fetch it again.")
-    if expected == 0:
-        return np.empty(shape, dtype=dtype)  # an empty file cannot be mapped
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))  # slices of a plain array are cheaper
+    state = "is missing"
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # also where a writer removes it in this moment
+        found = path.stat().st_size
+        if found >= expected:
+            if expected == 0:
+                return np.empty(shape, dtype=dtype)  # an empty file cannot be mapped
+            return np.asarray(
+                np.memmap(path, dtype=dtype, mode="r", shape=shape)
+            )  # slices of a plain array are cheaper
+        state = f"has {found} bytes, not {expected}"
+    raise ValueError(f"{path} {state}, so the index is damaged; build it again, or fetch it again.")
 
 
 def map_starts(directory: Path, entry: dict[str, Any], count: int) -> np.ndarray:

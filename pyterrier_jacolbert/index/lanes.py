@@ -6,13 +6,16 @@ Zaharia 2020, equation 3). A document without tokens scores -inf.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
 from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, check_centroid_ids
+from pyterrier_jacolbert.index.inverted import InvertedLists, probe
 from pyterrier_jacolbert.index.kernels import (
     LAYOUTS,
     maxsim_int8,
@@ -156,6 +159,8 @@ class CodedLane:
         self.starts = starts
         self._centroids = centroids
         self._centroid_ids = centroid_ids
+        self._inverted_lists: InvertedLists | None = None
+        self._making = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -204,17 +209,34 @@ class CodedLane:
             docids: int64 ``(n,)``.
             each: calls a function with each of the chunks: ``map``, or :func:`in_threads`.
         """
-        assert query.table is not None
-        small = np.empty(query.table.shape, dtype=np.uint8)
-        shrink(query.table.reshape(len(query.table), -1), small.reshape(len(small), -1))
+        table = query.small_table
         out = np.empty(len(docids), dtype=np.int32)
 
         def score(chunk: slice) -> None:
-            self.score_roughly(small, docids[chunk], out[chunk])
+            self.score_roughly(table, docids[chunk], out[chunk])
 
         for _ in each(score, _chunks(self.starts, docids)):
             pass
         return out
+
+    def probed(self, centroids: np.ndarray, docids: np.ndarray) -> np.ndarray:
+        """Those of some documents that have one of some centroids.
+
+        Args:
+            centroids: int64 ``(n,)``.
+            docids: int64, ascending.
+
+        Returns:
+            int64, ascending.
+        """
+        with self._making:
+            if self._inverted_lists is None:
+                assert self._centroids is not None
+                assert self._centroid_ids is not None
+                ids = np.asarray(self._centroid_ids)
+                self._inverted_lists = InvertedLists.of(ids, self.starts, len(self._centroids))
+        found = self._inverted_lists.documents(centroids)
+        return found if len(docids) == len(self) else np.intersect1d(found, docids, assume_unique=True)
 
     def score_roughly(self, table: np.ndarray, docids: np.ndarray, out: np.ndarray) -> None:
         """Scores documents by their centroids, in this thread.
@@ -227,14 +249,6 @@ class CodedLane:
         assert self._centroid_ids is not None
         score_centroids(self._centroid_ids, self.starts, docids, table, out)
 
-    def _table(self, query: np.ndarray) -> np.ndarray | None:
-        """The products of the centroids and a query, float32 ``(n_centroids, b, 32)``."""
-        if self._centroids is None:
-            return None
-        padded = np.zeros((-(-len(query) // WIDTH) * WIDTH, query.shape[1]), dtype=np.float32)
-        padded[: len(query)] = query
-        return (self._centroids @ padded.T).reshape(len(self._centroids), -1, WIDTH)
-
 
 @dataclass(frozen=True)
 class Prepared:
@@ -242,11 +256,34 @@ class Prepared:
 
     Attributes:
         panel: in 8 bits.
-        table: float32 ``(n_centroids, b, 32)``, its products with the centroids, where there are any.
+        query: float32 ``(n_tokens, dim)``, rotated as the centroids are.
+        centroids: float32 ``(n_centroids, dim)``; None where there are none, nor tables.
     """
 
     panel: Panel
-    table: np.ndarray | None
+    query: np.ndarray
+    centroids: np.ndarray | None
+
+    @cached_property
+    def table(self) -> np.ndarray:
+        """The products of the centroids and the query: float32 ``(n_centroids, b, 32)``."""
+        assert self.centroids is not None
+        padded = np.zeros((-(-len(self.query) // WIDTH) * WIDTH, self.query.shape[1]), dtype=np.float32)
+        padded[: len(self.query)] = self.query
+        return (self.centroids @ padded.T).reshape(len(self.centroids), -1, WIDTH)
+
+    @cached_property
+    def small_table(self) -> np.ndarray:
+        """The same in bytes: uint8 ``(n_centroids, b, 32)``."""
+        small = np.empty(self.table.shape, dtype=np.uint8)
+        shrink(self.table.reshape(len(self.table), -1), small.reshape(len(small), -1))
+        return small
+
+    def best_centroids(self, count: int) -> np.ndarray:
+        """The best ``count`` centroids of each query token, and what equals the last of them: int64, ascending."""
+        chosen = np.zeros(len(self.small_table), dtype=np.bool_)
+        probe(self.small_table.reshape(len(chosen), -1), len(self.query), count, chosen)
+        return np.flatnonzero(chosen)
 
 
 class Int8Lane(CodedLane):
@@ -273,7 +310,7 @@ class Int8Lane(CodedLane):
     def prepare(self, query: np.ndarray) -> Prepared:
         """As :class:`CodedLane` says."""
         rotated = query @ self._rotation
-        return Prepared(Panel.of(rotated, LAYOUTS[0]), self._table(rotated))
+        return Prepared(Panel.of(rotated, LAYOUTS[0]), rotated, self._centroids)
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""
@@ -307,7 +344,9 @@ class ResidualLane(CodedLane):
         rotated = query @ self._codec.rotation
         panel = Panel.of(rotated * self._codec.spreads, LAYOUTS[0])
         steps = panel.steps * np.float32(self._top / 127)
-        return Prepared(Panel(panel.rows, panel.corrections, steps), self._table(rotated))
+        prepared = Prepared(Panel(panel.rows, panel.corrections, steps), rotated, self._centroids)
+        _ = prepared.table  # once, before threads ask for it
+        return prepared
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""

@@ -2,7 +2,8 @@
 
 The two stages: every document is scored by its tokens' centroids alone, through a table of bytes that stays in the
 processor's cache; the best of those are scored by all that the index has of them. What follows PLAID (Santhanam et al.,
-arXiv 2205.09707) but that no document is passed over before it is scored, and that nothing is decoded.
+arXiv 2205.09707) but that all documents are scored so, unless only those of some centroids are asked for, and that
+nothing is decoded.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def search_two_stage(
     docids: np.ndarray | None = None,
     *,
     n_candidates: int,
+    n_probe: int | None = None,
 ) -> Iterator[Found]:
     """Finds the best documents of each query among those that are best by their centroids.
 
@@ -68,6 +70,7 @@ def search_two_stage(
         tie_ranks: ``(n_docs,)``.
         docids: the documents to search.
         n_candidates: documents that are scored in full; all that score as much as the last of them are too.
+        n_probe: the centroids of each query token whose documents are looked at; None looks at all documents.
 
     Yields:
         For each query, in order, what was found.
@@ -79,7 +82,7 @@ def search_two_stage(
 
     def search(query: np.ndarray, each: Callable[..., Iterator[None]] = map) -> Found:
         prepared = documents.prepare(query)
-        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, each)
+        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, each, n_probe)
         scores = documents.scores_of(prepared, candidates, each)
         best = top_k(scores, num_results, tie_ranks[candidates])
         return candidates[best], scores[best]
@@ -97,6 +100,7 @@ def candidates_of(
     docids: np.ndarray,
     count: int,
     each: Callable[..., Iterator[None]] = map,
+    n_probe: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The documents that are best by their centroids, and their rough scores.
 
@@ -106,10 +110,13 @@ def candidates_of(
         docids: int64, ascending: the documents to look at.
         count: how many are wanted; all that score as much as the last of them come too.
         each: as :meth:`CodedLane.rough_scores` takes it.
+        n_probe: as :func:`search_two_stage` takes it.
 
     Returns:
         int64 ``(n,)``, in the order of ``docids``, and int32 ``(n,)``.
     """
+    if n_probe is not None:
+        docids = documents.probed(query.best_centroids(n_probe), docids)
     rough = documents.rough_scores(query, docids, each)
     chosen = _best(rough, count)
     return docids[chosen], rough[chosen]

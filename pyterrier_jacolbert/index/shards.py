@@ -138,12 +138,21 @@ class ShardedLane(CodedLane):
         """As :class:`CodedLane` says."""
         self._by_shard(lambda lane, local, part: lane.score_roughly(table, local, part), docids, out)
 
+    def probed(self, centroids: np.ndarray, docids: np.ndarray) -> np.ndarray:
+        """As :class:`CodedLane` says."""
+        found = [np.empty(0, dtype=np.int64)]
+        for number, places in by_owner(self._bounds, docids):
+            first = self._bounds[number]
+            found.append(self._lane(number).probed(centroids, docids[places] - first) + first)
+        return np.concatenate(found)
+
     def _by_shard(
         self, score: Callable[[CodedLane, np.ndarray, np.ndarray], None], docids: np.ndarray, out: np.ndarray
     ) -> None:
         for number, places in by_owner(self._bounds, docids):
-            part = np.empty(len(places), dtype=out.dtype)
-            score(self._lane(number), docids[places] - self._bounds[number], part)
+            local = docids[places] - self._bounds[number]
+            part = np.empty(len(local), dtype=out.dtype)
+            score(self._lane(number), local, part)
             out[places] = part
 
     def _lane(self, number: int) -> CodedLane:
@@ -159,8 +168,15 @@ def bounds_of(lengths: Sequence[int]) -> np.ndarray:
     return bounds
 
 
-def by_owner(bounds: np.ndarray, numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
+def by_owner(bounds: np.ndarray, numbers: np.ndarray) -> list[tuple[int, slice | np.ndarray]]:
     """For each piece that any of the numbers lie in: the piece, and where those numbers stand, int64, ascending."""
+    if len(numbers) > 1 and (numbers[1:] > numbers[:-1]).all():
+        cuts = np.searchsorted(numbers, bounds)
+        return [
+            (piece, slice(first, end))
+            for piece, (first, end) in enumerate(zip(cuts[:-1].tolist(), cuts[1:].tolist(), strict=True))
+            if first < end
+        ]
     owners = np.searchsorted(bounds, numbers, side="right") - 1
     return [(int(owner), np.flatnonzero(owners == owner)) for owner in np.unique(owners)]
 

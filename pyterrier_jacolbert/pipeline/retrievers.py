@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: Documents that a two-stage search scores in full: so many times the results, and so many more.
 _CANDIDATES = {"fast": (1, 400), "balanced": (3, 700)}
+#: Tokens of an index from which on the first stage looks at the documents of some centroids instead of at all
+#: (benchmarks/search.py), and how many centroids for each query token.
+PROBED_TOKENS = 5_000_000
+_PROBES = {"fast": 4, "balanced": 8}
 QUALITIES = (*_CANDIDATES, "exact")
 
 
@@ -28,6 +32,29 @@ def candidates_of(quality: str, num_results: int) -> int:
     """Documents that the first stage leaves to the second."""
     times, more = _CANDIDATES[quality]
     return times * num_results + more
+
+
+def probes_of(quality: str, starts: np.ndarray, docids: np.ndarray | None) -> int | None:
+    """Centroids of each query token whose documents the first stage looks at; None where it looks at all documents.
+
+    Args:
+        quality: ``"fast"`` or ``"balanced"``.
+        starts: of the documents of the index.
+        docids: of those that are searched; None stands for all.
+    """
+    tokens = starts[-1] if docids is None else (starts[docids + 1] - starts[docids]).sum()
+    return None if tokens < PROBED_TOKENS else _PROBES[quality]
+
+
+def check_positive(**numbers: int | None) -> None:
+    """Checks settings that are whole numbers above 0, or None.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name, number in numbers.items():
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"{name} must be a positive integer or None, not {number!r}.")
 
 
 class BaseRetriever(SettingsTransformer):
@@ -107,8 +134,9 @@ class Retriever(BaseRetriever):
     """Finds the best documents of an index with MaxSim.
 
     Where the index holds centroids (residual compressions, and int8 from 500,000 tokens on) the search has two stages:
-    every document is scored by the centroids of its tokens, and the best of those by all that is stored of them. Where
-    it holds none, or with ``quality="exact"``, every document is scored by all that is stored of it.
+    every document is scored by the centroids of its tokens, and the best of those by all that is stored of them; where
+    more than 5 million tokens are searched, every document that has one of the nearest centroids of a query token.
+    Where it holds none, or with ``quality="exact"``, every document is scored by all that is stored of it.
 
     Takes ``query``, or ``query_embs`` where the frame has them (no checkpoint is loaded then). All queries of a frame
     are searched together; each is encoded on its own, so the others of the frame make no difference. A column
@@ -120,6 +148,8 @@ class Retriever(BaseRetriever):
         quality: ``"fast"``, ``"balanced"`` or ``"exact"``; what they find and take is in the README.
         n_candidates: documents that the first stage leaves; None takes what ``quality`` says: ``num_results + 400`` if
             fast, ``3 * num_results + 700`` if balanced.
+        n_probe: centroids of each query token whose documents the first stage looks at. None looks at all documents
+            where less than 5 million tokens are searched, and beyond takes 4 if fast, 8 if balanced.
         docnos: the documents to search; None takes all.
     """
 
@@ -132,16 +162,17 @@ class Retriever(BaseRetriever):
         num_results: int = 1000,
         quality: str = "balanced",
         n_candidates: int | None = None,
+        n_probe: int | None = None,
         docnos: Sequence[str] | None = None,
     ) -> None:
         if quality not in QUALITIES:
             raise ValueError(f"quality must be one of {', '.join(map(repr, QUALITIES))}, not {quality!r}.")
-        if n_candidates is not None and (not isinstance(n_candidates, int) or n_candidates < 1):
-            raise ValueError(f"n_candidates must be a positive integer or None, not {n_candidates!r}.")
+        check_positive(n_candidates=n_candidates, n_probe=n_probe)
         self.index = index
         self.num_results = check_num_results(num_results)
         self.quality = quality
         self.n_candidates = n_candidates
+        self.n_probe = n_probe
         self.docnos = docno_tuple(docnos)
 
     def _search(
@@ -153,7 +184,8 @@ class Retriever(BaseRetriever):
         if self.quality == "exact" or stored.two_stage_lane is None:
             return search_exact(stored.lane, *arguments)
         count = self.n_candidates or candidates_of(self.quality, self.num_results)
-        return search_two_stage(stored.two_stage_lane, *arguments, n_candidates=count)
+        n_probe = self.n_probe or probes_of(self.quality, stored.starts, docids)
+        return search_two_stage(stored.two_stage_lane, *arguments, n_candidates=count, n_probe=n_probe)
 
     def fuse_right(self, right: pt.Transformer) -> pt.Transformer | None:
         """``retriever >> index.scorer()`` is the retriever: its scores are those of the scorer already."""

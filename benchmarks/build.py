@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
     parser.add_argument("--peer", help="the Python of an environment with fast-plaid")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--bits", type=int, nargs="+", default=[4, 2], choices=[4, 2, 1])
     parser.add_argument("--memory", action="store_true", help="the second benchmark")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
 
     encoded = Encoded(arguments.shared, arguments.keep, JaColBERT(arguments.model, verbose=True))
     print(json.dumps({"tokens": int(encoded.starts[-1]), "dim": encoded.vectors.shape[1], "threads": THREADS}))
-    for bits in (4, 2):
+    for bits in arguments.bits:
         runs: dict[str, list[dict[str, float]]] = {"here": [], "peer": []}
         for _ in range(arguments.repeats):
             runs["here"].append(_ours({"folder": str(arguments.keep), "compression": f"{bits}bit"}))

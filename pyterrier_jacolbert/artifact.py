@@ -55,7 +55,7 @@ class JaColBERTIndex(SearchedIndex):
         self,
         docs: Iterable[Mapping[str, Any]] | pd.DataFrame,
         *,
-        shard_documents: int = 4096,
+        shard_documents: int = 2048,
         verbose: bool = False,
     ) -> JaColBERTIndex:
         """Adds documents, encoded and compressed as those there are. Until all are in, readers see the index as it was.

@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--mode", default="create", help="create, overwrite, resume or append (default: create)")
     index.add_argument("--compression", default="auto", help="auto, float16, int8, 4bit, 2bit or 1bit (default: auto)")
     index.add_argument("--store-text", action="store_true", help="keep the documents' text")
-    index.add_argument("--block", type=int, default=4096, help="documents that are encoded together (default: 4096)")
+    index.add_argument("--block", type=int, default=2048, help="documents that are encoded together (default: 2048)")
     index.add_argument(
         "--shard", metavar="I/N", help="encode the I-th of N shards alone; merge-index makes them an index when all are"
     )

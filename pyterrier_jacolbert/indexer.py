@@ -95,7 +95,7 @@ class JaColBERTIndexer(pt.Indexer):
         compression: str = "auto",
         n_centroids: int | None = None,
         sample_tokens: int = 2**19,
-        shard_documents: int = 4096,
+        shard_documents: int = 2048,
         pool_factor: float | None = None,
         store_text: bool = False,
         executor: Executor | None = None,

@@ -99,7 +99,7 @@ class ShardedIndex(SearchedIndex):
         self,
         docs: Iterable[Mapping[str, Any]] | pd.DataFrame,
         *,
-        shard_documents: int = 4096,
+        shard_documents: int = 2048,
         verbose: bool = False,
     ) -> ShardedIndex:
         """Adds documents, as a new shard. Until all are in, readers see the index as it was.
@@ -125,7 +125,7 @@ class ShardedIndex(SearchedIndex):
         number: int,
         docs: Iterable[Mapping[str, Any]] | pd.DataFrame,
         *,
-        shard_documents: int = 4096,
+        shard_documents: int = 2048,
         verbose: bool = False,
     ) -> ShardedIndex:
         """Puts other documents in the place of a shard's. The docids of later shards move where the number changes.

@@ -20,7 +20,15 @@ from typing import Any
 import numpy as np
 
 from pyterrier_jacolbert.index.centroids import cluster
-from pyterrier_jacolbert.index.codec import Int8Codec, codec_of, train_residual_codec
+from pyterrier_jacolbert.index.codec import (
+    Int8Codec,
+    codec_of,
+    encode_in_threads,
+    nearest_in_threads,
+    random_rotation,
+    single,
+    train_on_rotated,
+)
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import map_array, read_json, replace_json, write_array
 from pyterrier_jacolbert.index.limits import MOST_DOCUMENTS
@@ -32,7 +40,9 @@ AUTO_INT8_TOKENS = 20_000_000
 #: From so many tokens on, int8 has centroids, and is searched in two stages; below, every document is scored.
 INT8_CENTROIDS_TOKENS = 500_000
 #: Token vectors that are coded between two flushes of the journal.
-_CODED_AT_ONCE = 2**17
+_CODED_AT_ONCE = 2**19
+#: Rows that are read and rotated together where a sample is made.
+_ROWS = 2**16
 #: What only the build needs; it goes when the index is there.
 _BUILD_ONLY = ("raw", "digests")
 
@@ -251,14 +261,19 @@ class Builder:
         }
 
     def training_rows(self, rows: np.ndarray | slice, compression: str) -> np.ndarray:
-        """Token vectors as the training of a compression looks at them: float32 ``(n, dim)``."""
-        raw = self._arrays.map("raw")[rows].astype(np.float32) if "raw" in self._arrays.entries else None
-        if compression != "int8":
-            assert raw is not None
-            return raw
+        """Token vectors as the training of a compression looks at them: float32 ``(n, dim)``, rotated for int8."""
+        chosen = np.arange(self.tokens)[rows]
         codec = Int8Codec(self._journal["dim"])
-        columns = {name: self._arrays.map(name)[rows] for name in codec.columns} if raw is None else codec.encode(raw)
-        return codec.rotated(columns)
+        found = np.empty((len(chosen), codec.dim), dtype=np.float32)
+        for first in range(0, len(chosen), _ROWS):
+            piece = chosen[first : first + _ROWS]
+            if "raw" not in self._arrays.entries:
+                rows_found = codec.rotated({name: self._arrays.map(name)[piece] for name in codec.columns})
+            else:
+                raw = single(self._arrays.map("raw")[piece])
+                rows_found = codec.rotated(codec.encode(raw)) if compression == "int8" else raw
+            found[first : first + len(piece)] = rows_found
+        return found
 
     def _code(self, compression: str, progress: Callable[[str, int, int], object]) -> None:
         """Codes what is raw; the centroids of int8 come after."""
@@ -269,8 +284,8 @@ class Builder:
         name = next(iter(codec.columns))
         done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
         while done < tokens or name not in self._arrays.entries:
-            block = raw[done : done + _CODED_AT_ONCE].astype(np.float32)
-            self._arrays.append(codec.encode(block))
+            block = raw[done : done + _CODED_AT_ONCE]
+            self._arrays.append(encode_in_threads(codec, block))
             self._save()
             done += len(block)
             progress("coding", done, tokens)
@@ -284,7 +299,7 @@ class Builder:
         done = self._arrays.entries[name]["shape"][0] if name in self._arrays.entries else 0
         while done < tokens or name not in self._arrays.entries:
             block = {name: column[done : done + _CODED_AT_ONCE] for name, column in columns.items()}
-            self._arrays.append({name: codec.nearest_centroids(block)})
+            self._arrays.append({name: nearest_in_threads(codec, block)})
             self._save()
             done += len(block["codes"])
             progress("coding", done, tokens)
@@ -314,15 +329,18 @@ def decide_coding(parts: Sequence[Builder]) -> Coding:
     if compression == "float16" or (compression == "int8" and tokens < INT8_CENTROIDS_TOKENS):
         return Coding(compression, {})
     chosen = _sample(tokens, settings.sample_tokens, settings.seed)
-    samples = [
+    samples = (
         part.training_rows(_within(chosen, int(end) - part.tokens, int(end)), compression)
         for part, end in zip(parts, ends, strict=True)
-    ]
-    sample = samples[0] if len(samples) == 1 else np.concatenate(samples)
+    )
+    sample = next(samples) if len(parts) == 1 else np.concatenate(list(samples))
     count = settings.n_centroids or default_centroids(tokens)
     if compression == "int8":
         return Coding(compression, {"centroids": cluster(sample, count, settings.seed).astype(np.float16)})
-    return Coding(compression, train_residual_codec(sample, compression, count, settings.seed).parameters())
+    rotation = random_rotation(sample.shape[1], settings.seed)
+    for first in range(0, len(sample), _ROWS):  # in place: memory holds the sample once
+        sample[first : first + _ROWS] = sample[first : first + _ROWS] @ rotation
+    return Coding(compression, train_on_rotated(sample, rotation, compression, count, settings.seed).parameters())
 
 
 def default_centroids(tokens: int) -> int:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from pyterrier_jacolbert.index.panels import WIDTH
+from pyterrier_jacolbert.index.threads import by_rows, in_threads
+
 #: Up to so many centroids are all compared with a vector, of more those in its nearest groups.
 _FLAT = 2048
 _GROUPS = 8
-#: Vectors a matrix product, of all centroids and of groups.
-_BLOCK = 4096
-_GROUPED_BLOCK = 65_536
+#: Vectors that are sorted by their groups together, and those of a matrix product.
+_BLOCK = 2**16
+_TOGETHER = 512
 MOST_CENTROIDS = 65_536
 #: Up to so many centroids k-means is done in one step.
 _AT_ONCE = 1024
 _ITERATIONS = 4
+#: Vectors of which groups are made.
+_GROUPED = 2**16
 
 
 def cluster(vectors: np.ndarray, n_centroids: int, seed: int = 0) -> np.ndarray:
     """k-means by faiss; where there are many centroids, of groups that k-means made before.
 
     With 16,384 centroids the two steps take a hundredth of the products of one, and lose next to nothing
-    (benchmarks/RESULTS.md). One thread works, so that the result depends on no thread count.
+    (benchmarks/RESULTS.md). One thread works on a group, so that the result depends on no thread count.
 
     Args:
         vectors: float32 ``(n, dim)``; any number, also none, also all alike.
@@ -39,13 +45,16 @@ def cluster(vectors: np.ndarray, n_centroids: int, seed: int = 0) -> np.ndarray:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if n_centroids <= _AT_ONCE or len(vectors) <= n_centroids:
         return _kmeans(vectors, n_centroids, seed)
-    groups = nearest(vectors, _kmeans(vectors, int(np.sqrt(n_centroids)), seed))
+    middles = Centroids(_kmeans(vectors[:: max(1, len(vectors) // _GROUPED)], int(np.sqrt(n_centroids)), seed))
+    groups = np.concatenate(by_rows(lambda piece: middles.nearest(vectors[piece]), len(vectors)))
     sizes = np.bincount(groups)
     order, ends = np.argsort(groups, kind="stable"), np.cumsum(sizes)
-    members = [vectors[order[end - size : end]] for size, end in zip(sizes, ends, strict=True)]
     shares = _shares(sizes, n_centroids)
-    parts = [_kmeans(part, share, seed) for part, share in zip(members, shares, strict=True) if share]
-    return np.concatenate(parts)
+
+    def parted(group: int) -> np.ndarray:
+        return _kmeans(vectors[order[ends[group] - sizes[group] : ends[group]]], int(shares[group]), seed)
+
+    return np.concatenate(list(in_threads(parted, np.flatnonzero(shares).tolist())))
 
 
 def _kmeans(vectors: np.ndarray, n_centroids: int, seed: int) -> np.ndarray:
@@ -98,7 +107,7 @@ class Centroids:
         if len(rows) > _FLAT:
             middles = _kmeans(self.rows, int(np.sqrt(len(rows))), 0)
             self._middles = _Flat(middles, np.arange(len(middles)))
-            labels, _ = self._middles.nearest(_bfloat16(self.rows))
+            labels, _ = self._middles.nearest(_bfloat16(self.rows), np.arange(len(rows)))
             self._groups = [_Flat(self.rows, np.flatnonzero(labels == group)) for group in range(len(middles))]
         else:
             self._all = _Flat(self.rows, np.arange(len(rows)))
@@ -115,26 +124,24 @@ class Centroids:
             uint16 ``(n,)``.
         """
         out = np.empty(len(vectors), dtype=np.uint16)
-        size = _GROUPED_BLOCK if self._groups else _BLOCK
-        for first in range(0, len(vectors), size):
-            block = _bfloat16(vectors[first : first + size])
-            out[first : first + size] = self._in_groups(block) if self._groups else self._all.nearest(block)[0]
+        for first in range(0, len(vectors), _BLOCK):
+            block = _bfloat16(vectors[first : first + _BLOCK])
+            rows = np.arange(len(block))
+            found = self._in_groups(block) if self._groups else self._all.nearest(block, rows)[0]
+            out[first : first + _BLOCK] = found
         return out
 
     def _in_groups(self, block: Any) -> np.ndarray:  # noqa: ANN401 (a tensor)
-        import torch
-
-        chosen = self._middles.scores(block).topk(min(_GROUPS, len(self._groups)), dim=1).indices
-        groups = chosen.numpy().astype(np.uint16).ravel()
-        order = np.argsort(groups, kind="stable")
-        bounds = np.searchsorted(groups[order], np.arange(len(self._groups) + 1))
-        owners = order // chosen.shape[1]
+        groups = self._middles.best(block, min(_GROUPS, len(self._groups)))
+        order = np.argsort(groups.ravel(), kind="stable")
+        bounds = np.searchsorted(groups.ravel()[order], np.arange(len(self._groups) + 1))
+        owners = order // groups.shape[1]
         best = np.full(len(block), -np.inf, dtype=np.float32)
         ids = np.full(len(block), MOST_CENTROIDS, dtype=np.int64)
         for number, group in enumerate(self._groups):
             rows = owners[bounds[number] : bounds[number + 1]]
             if len(rows) and len(group.numbers):
-                found, scores = group.nearest(block[torch.from_numpy(rows)])
+                found, scores = group.nearest(block, rows)
                 better = (scores > best[rows]) | ((scores == best[rows]) & (found < ids[rows]))
                 best[rows[better]], ids[rows[better]] = scores[better], found[better]
         return ids.astype(np.uint16)
@@ -143,7 +150,9 @@ class Centroids:
 class _Flat:
     """Some centroids, all of which are compared with a vector.
 
-    ``|v - c|^2`` is least where ``v.c - |c|^2 / 2`` is greatest.
+    ``|v - c|^2`` is least where ``v.c - |c|^2 / 2`` is greatest. Every product has the same rows, the last ones
+    repeated, and columns in whole 32s: what comes out for a vector then depends on no other, and the library of the
+    products need not prepare, and keep, code for one shape after the other.
 
     Args:
         rows: float32 ``(k, dim)``.
@@ -152,25 +161,46 @@ class _Flat:
 
     def __init__(self, rows: np.ndarray, numbers: np.ndarray) -> None:
         self.numbers = numbers
-        chosen = rows[numbers]
-        self._columns = _bfloat16(chosen).T.contiguous()
-        self._bias = -0.5 * np.einsum("ij,ij->i", chosen, chosen, dtype=np.float32)
+        count = -(-max(1, len(numbers)) // WIDTH) * WIDTH
+        chosen = np.zeros((count, rows.shape[1]), dtype=np.float32)
+        chosen[: len(numbers)] = rows[numbers]
+        self._columns = _bfloat16(chosen)
+        self._bias = np.full(count, -np.inf, dtype=np.float32)
+        self._bias[: len(numbers)] = -0.5 * np.einsum("ij,ij->i", chosen, chosen, dtype=np.float32)[: len(numbers)]
 
-    def scores(self, block: Any) -> Any:  # noqa: ANN401 (tensors)
-        """What is greatest for the nearest: float32 ``(n, m)``."""
-        import torch
-
-        return (block @ self._columns).float() + torch.from_numpy(self._bias)
-
-    def nearest(self, block: Any) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN401 (a tensor)
-        """The nearest one's number, and its score: int64 and float32 ``(n,)``."""
-        import torch
-
+    def nearest(self, block: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN401 (a tensor)
+        """The nearest one's number, and its score, of some rows: int64 and float32 ``(n,)``."""
         from pyterrier_jacolbert.index.codec_kernels import argmax_rows
 
-        places, scores = np.empty(len(block), dtype=np.uint16), np.empty(len(block), dtype=np.float32)
-        argmax_rows((block @ self._columns).view(torch.int16).numpy(), self._bias, places, scores)
-        return self.numbers[places], scores
+        places, scores = np.empty(_TOGETHER, dtype=np.uint16), np.empty(_TOGETHER, dtype=np.float32)
+        found, reached = np.empty(len(rows), dtype=np.int64), np.empty(len(rows), dtype=np.float32)
+        for first, products in self._products(block, rows):
+            argmax_rows(products, self._bias, places, scores)
+            piece = slice(first, min(first + _TOGETHER, len(rows)))
+            found[piece] = self.numbers[places[: piece.stop - first]]
+            reached[piece] = scores[: piece.stop - first]
+        return found, reached
+
+    def best(self, block: Any, count: int) -> np.ndarray:  # noqa: ANN401 (a tensor)
+        """The places of the nearest few of each row, in no order: uint16 ``(n, count)``."""
+        import torch
+
+        found = np.empty((len(block), count), dtype=np.uint16)
+        bias = torch.from_numpy(self._bias)
+        for first, products in self._products(block, np.arange(len(block))):
+            scores = torch.from_numpy(products).view(torch.bfloat16).float() + bias
+            piece = slice(first, min(first + _TOGETHER, len(block)))
+            found[piece] = scores.topk(count, dim=1, sorted=False).indices.numpy()[: piece.stop - first]
+        return found
+
+    def _products(self, block: Any, rows: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:  # noqa: ANN401 (a tensor)
+        """Products of rows and all columns, some rows together: where they start, and bfloat16 bits in int16."""
+        import torch
+
+        for first in range(0, len(rows), _TOGETHER):
+            chosen = np.full(_TOGETHER, rows[-1])
+            chosen[: len(rows) - first] = rows[first : first + _TOGETHER]
+            yield first, (block[torch.from_numpy(chosen)] @ self._columns.T).view(torch.int16).numpy()
 
 
 def _bfloat16(rows: np.ndarray) -> Any:  # noqa: ANN401 (a tensor)

@@ -23,6 +23,7 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codec_kernels import dequantise, quantise, quantise_int8, widen
 from pyterrier_jacolbert.index.limits import check_compression
+from pyterrier_jacolbert.index.threads import by_rows
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.index.centroids import Centroids
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 _BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
 #: The least and greatest length factor of a residual; there is no residual below the least.
 _LEAST, _GREATEST = 1e-6, 1e6
+#: Residuals from which levels, spreads and ranges are taken.
+_RESIDUALS = 2**16
 
 
 @dataclass(frozen=True)
@@ -95,10 +98,7 @@ class Float16Codec:
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Widens."""
-        stored = columns["vectors"]
-        single = np.empty(stored.shape, dtype=np.float32)
-        widen(stored.view(np.uint16).reshape(-1), single.reshape(-1))
-        return single
+        return single(columns["vectors"])
 
 
 @dataclass(frozen=True)
@@ -275,6 +275,30 @@ class ResidualCodec:
         return {name: getattr(self, name) for name in names}
 
 
+def single(halves: np.ndarray) -> np.ndarray:
+    """float16 ``(n, dim)`` in float32."""
+    widened = np.empty(halves.shape, dtype=np.float32)
+    widen(halves.view(np.uint16).reshape(-1), widened.reshape(-1))
+    return widened
+
+
+def encode_in_threads(codec: Codec, vectors: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of many unit vectors, float16 ``(n, dim)``, as :meth:`Codec.encode` makes them."""
+    codec.encode(single(vectors[:0]))  # what is made once is made before threads ask for it
+    parts = by_rows(lambda piece: codec.encode(single(vectors[piece])), len(vectors))
+    return {name: np.concatenate([part[name] for part in parts]) for name in codec.columns}
+
+
+def nearest_in_threads(codec: Int8Codec, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The nearest centroid of each of many codes, as :meth:`Int8Codec.nearest_centroids` finds them."""
+
+    def nearest(piece: slice) -> np.ndarray:
+        return codec.nearest_centroids({name: column[piece] for name, column in columns.items()})
+
+    nearest(slice(0))  # what is made once is made before threads ask for it
+    return np.concatenate(by_rows(nearest, len(columns["codes"])))
+
+
 def check_centroid_ids(ids: np.ndarray, n_centroids: int) -> None:
     """Refuses a number that no centroid has.
 
@@ -320,15 +344,21 @@ def train_residual_codec(sample: np.ndarray, compression: str, n_centroids: int,
         n_centroids: at most so many, 65,536 or fewer; small samples get fewer.
         seed: of the rotation and of the clustering.
     """
+    rotation = random_rotation(sample.shape[1], seed)
+    return train_on_rotated(sample.astype(np.float32) @ rotation, rotation, compression, n_centroids, seed)
+
+
+def train_on_rotated(
+    rotated: np.ndarray, rotation: np.ndarray, compression: str, n_centroids: int, seed: int = 0
+) -> ResidualCodec:
+    """As :func:`train_residual_codec`, with a sample that is rotated already, so that memory holds it once."""
     from pyterrier_jacolbert.index.centroids import cluster, nearest
 
-    bits = _BITS[compression]
-    dim = sample.shape[1]
-    rotation = _rotation(dim, seed)
-    rotated = sample.astype(np.float32) @ rotation
+    bits, dim = _BITS[compression], len(rotation)
     centroids = cluster(rotated, n_centroids, seed).astype(np.float16)
-    single = centroids.astype(np.float32)
-    residuals = rotated - single[nearest(rotated, single)]
+    rows = centroids.astype(np.float32)
+    rotated = np.ascontiguousarray(rotated[:: max(1, len(rotated) // _RESIDUALS)])  # residuals are alike enough
+    residuals = rotated - rows[nearest(rotated, rows)]
     spreads = residuals.std(axis=0) if len(residuals) else np.zeros(dim, dtype=np.float32)
     spreads = np.maximum(spreads, 1e-6).astype(np.float32)
     scaled = residuals / spreads
@@ -363,7 +393,7 @@ def lloyd_levels(values: np.ndarray, bits: int, *, rounds: int = 30, most: int =
     return levels.astype(np.float32)
 
 
-def _rotation(dim: int, seed: int) -> np.ndarray:
+def random_rotation(dim: int, seed: int) -> np.ndarray:
     """A random orthogonal matrix: float32 ``(dim, dim)``."""
     square = np.random.default_rng(seed).standard_normal((dim, dim))
     orthogonal, upper = np.linalg.qr(square)

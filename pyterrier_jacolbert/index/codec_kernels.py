@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from pyterrier_jacolbert.index.jit import kernel
+from pyterrier_jacolbert.index.panels import WIDTH
+
+try:
+    from pyterrier_jacolbert.index.instructions import place_of_greatest
+except ImportError:  # numba is missing, and the references take the kernels' places
+    place_of_greatest = None
 
 #: 2**112: what a float16's exponent, moved into a float32's place, is short of.
 EXPONENT_SHIFT = np.float32(2.0**112)
-#: Numbers that are compared side by side.
-_LANES = 32
 
 
 def widen_reference(halves: np.ndarray, out: np.ndarray) -> None:
@@ -94,28 +98,20 @@ def argmax_rows(products: np.ndarray, bias: np.ndarray, places: np.ndarray, grea
         greatest: float32 ``(n,)``.
     """
     columns = products.shape[1]
-    best = np.empty(_LANES, dtype=np.float32)
+    whole = columns // WIDTH * WIDTH
     for row in range(len(products)):
-        best[:] = -np.inf
-        # In lanes: the maximum of one number at a time would wait for the one before it.
-        for first in range(0, columns - _LANES + 1, _LANES):
-            for lane in range(_LANES):
-                bits = np.uint32(np.uint16(products[row, first + lane])) << np.uint32(16)
-                value = np.uint32(bits).view(np.float32) + bias[first + lane]
-                best[lane] = value if value > best[lane] else best[lane]
-        top = np.float32(-np.inf)
-        for lane in range(_LANES):
-            top = best[lane] if best[lane] > top else top
-        for column in range(columns // _LANES * _LANES, columns):
+        place, top = -1, np.float32(-np.inf)
+        if whole:
+            place = place_of_greatest(products, bias, row, whole)
+            bits = np.uint32(np.uint16(products[row, place])) << np.uint32(16)
+            top = np.uint32(bits).view(np.float32) + bias[place]
+        for column in range(whole, columns):
             bits = np.uint32(np.uint16(products[row, column])) << np.uint32(16)
             value = np.uint32(bits).view(np.float32) + bias[column]
-            top = value if value > top else top
+            if value > top or place < 0:
+                place, top = column, value
+        places[row] = place
         greatest[row] = top
-        for column in range(columns):
-            bits = np.uint32(np.uint16(products[row, column])) << np.uint32(16)
-            if np.uint32(bits).view(np.float32) + bias[column] == top:
-                places[row] = column
-                break
 
 
 def quantise_reference(

@@ -1,8 +1,8 @@
 """Vector instructions for the kernels, written as LLVM's own code: numba alone does not find them.
 
 Two loops over the tokens of a document: the greatest products of 8-bit vectors with 32 query tokens, and the greatest
-entries of a table of bytes. How the query is laid out decides which instruction multiplies; all of them compute the
-same integers:
+entries of a table of bytes; and one over the numbers of a row, for the greatest. How the query is laid out decides
+which instruction multiplies; all of them compute the same integers:
 
 =========  ======================  ==========================================================================
 layout     panel                   instruction
@@ -274,6 +274,64 @@ def raise_to_entries(
         found.add_incoming(greater, loop)
         wide = ir.VectorType(_I32, WIDTH)
         return _call(builder, f"llvm.vector.reduce.add.v{WIDTH}i32", _I32, [builder.zext(found, wide)])
+
+    return signature, generate
+
+
+@intrinsic
+def place_of_greatest(
+    typing_context: Any,  # noqa: ANN401
+    products: Any,  # noqa: ANN401
+    bias: Any,  # noqa: ANN401
+    row: Any,  # noqa: ANN401
+    columns: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Where the greatest sum of product and bias stands in a row; the first of several.
+
+    Arguments as the kernel sees them:
+        products: int16 ``(n, k)``, the bits of bfloat16 numbers, none of them NaN.
+        bias: float32 ``(k,)``.
+        row: of the products.
+        columns: the first so many are looked at: a multiple of 32, at least 32.
+
+    Returns:
+        int64.
+    """
+    given = (products, bias, row, columns)
+    signature = types.int64(*given)
+    halves, integers, floats = (ir.VectorType(kind, WIDTH) for kind in (_I16, _I32, _F32))
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+        first = builder.mul(values[2], code.shape(0, 1))
+        start, loop, done = builder.block, builder.append_basic_block("columns"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        column, best, where = builder.phi(_I64), builder.phi(floats), builder.phi(integers)
+        moved = builder.shl(
+            builder.zext(code.vector(0, builder.add(first, column), 0, halves), integers),
+            ir.Constant(integers, [16] * WIDTH),
+        )
+        sums = builder.fadd(builder.bitcast(moved, floats), code.vector(1, column, 0, floats))
+        greater = builder.fcmp_ordered(">", sums, best)
+        raised = builder.select(greater, sums, best)
+        here = builder.select(greater, _splat(builder, builder.trunc(column, _I32), WIDTH), where)
+        following = builder.add(column, _int(WIDTH))
+        initial = ir.Constant(floats, [float("-inf")] * WIDTH)
+        for phi, before, value in (
+            (column, _int(0), following),
+            (best, initial, raised),
+            (where, ir.Constant(integers, [0] * WIDTH), here),
+        ):
+            phi.add_incoming(before, start)
+            phi.add_incoming(value, loop)
+        builder.cbranch(builder.icmp_signed("<", following, values[3]), loop, done)
+        builder.position_at_end(done)
+        top = _call(builder, f"llvm.vector.reduce.fmax.v{WIDTH}f32", _F32, [raised])
+        lanes = builder.add(here, ir.Constant(integers, list(range(WIDTH))))
+        reached = builder.fcmp_ordered("==", raised, _splat(builder, top, WIDTH))
+        places = builder.select(reached, lanes, ir.Constant(integers, [2**31 - 1] * WIDTH))
+        return builder.zext(_call(builder, f"llvm.vector.reduce.umin.v{WIDTH}i32", _I32, [places]), _I64)
 
     return signature, generate
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import Codec
+from pyterrier_jacolbert.index.codec import Codec, encode_in_threads
 from pyterrier_jacolbert.index.files import GrowingArray, map_array, room_for
 
 
@@ -51,13 +51,14 @@ class Shard:
             first_rows: the last value of ``starts``, ``docno_starts`` and ``text_starts`` so far.
         """
         # Rounded to float16 also where a codec follows at once: what is coded later, from raw, has the same bytes.
-        vectors = np.concatenate(self.vectors).astype(np.float16)
+        vectors = np.empty((sum(map(len, self.vectors)), self.vectors[0].shape[1]), dtype=np.float16)
+        np.concatenate(self.vectors, out=vectors, casting="same_kind")
         names = [docno.encode("utf-8") for docno in self.docnos]
         columns = {
             "docno_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
             "docno_starts": first_rows["docno_starts"] + np.cumsum([len(name) for name in names]),
             "starts": first_rows["starts"] + np.cumsum([len(rows) for rows in self.vectors]),
-            **({"raw": vectors} if codec is None else codec.encode(vectors.astype(np.float32))),
+            **({"raw": vectors} if codec is None else encode_in_threads(codec, vectors)),
         }
         if self.texts:
             columns["text_bytes"] = np.frombuffer(b"".join(self.texts), dtype=np.uint8)

@@ -23,7 +23,8 @@ from benchmarks.collections import Encoded, passages
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.index import centroids as clustering
 from pyterrier_jacolbert.index.codec import ResidualCodec, train_residual_codec
-from pyterrier_jacolbert.index.search import TokenVectors, search_exact
+from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
+from pyterrier_jacolbert.index.search import search_exact
 
 THREADS = 2
 COUNT = 16_384
@@ -50,7 +51,7 @@ def main() -> None:
     ties = np.arange(len(encoded.starts) - 1)
 
     def best(rows: np.ndarray) -> list[set[int]]:
-        found = search_exact(TokenVectors(rows, encoded.starts), queries, 10, ties)
+        found = search_exact(FloatLane(TokenVectors(rows, encoded.starts)), queries, 10, ties)
         return [set(docids.tolist()) for docids, _ in found]
 
     expected = best(vectors)

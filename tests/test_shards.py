@@ -15,6 +15,7 @@ from pyterrier_jacolbert.executors import SerialExecutor, piece_of
 from pyterrier_jacolbert.index import build as index_build
 from pyterrier_jacolbert.index.manifest import META_FILE
 from pyterrier_jacolbert.index.shards import Joined
+from pyterrier_jacolbert.plots import length_statistics
 from pyterrier_jacolbert.shard_build import join_shards
 from pyterrier_jacolbert.sharded import open_index
 
@@ -96,6 +97,15 @@ def test_every_retriever_and_scorer_gives_the_same_ranking(pair, topics):
     stored, expected = many.embs_loader()(frame), one.embs_loader()(frame)
     for rows, others in zip(stored["doc_embs"], expected["doc_embs"], strict=True):
         np.testing.assert_array_equal(rows, others)
+
+
+def test_explanations_and_statistics_are_the_same(pair, topics):
+    one, many = pair
+    ranking = one.exact_retriever(num_results=5)(topics)
+    found, expected = many.explainer()(ranking), one.explainer()(ranking)
+    for contributions, others in zip(found["contributions"], expected["contributions"], strict=True):
+        np.testing.assert_array_equal(contributions, others)
+    pd.testing.assert_series_equal(length_statistics(many), length_statistics(one))
 
 
 def test_shards_merged_are_the_bytes_of_one_build(pair, tmp_path):

@@ -85,7 +85,9 @@ class TokenEncoder:
         whole = int(model.get_embedding_dimension() or 0)
         self.dim = truncate_dim or whole
         if self.dim > whole:
-            raise ValueError(f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint.")
+            raise ValueError(
+                f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint; take fewer."
+            )
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes queries, each distinct text once, in float32.
@@ -181,7 +183,8 @@ class TokenEncoder:
         if long:
             warnings.warn(
                 f"{len(long)} of {len(texts)} queries are longer than the {limit} tokens that "
-                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}).",
+                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}); "
+                "make them shorter, or raise query_length.",
                 stacklevel=3,
             )
             for i, tokens in zip(long, self._tokenise([texts[i] for i in long], "query", limit), strict=True):

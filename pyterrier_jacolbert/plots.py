@@ -42,7 +42,7 @@ def plot_similarities(explanation: Explanation, *, special: bool = False, most: 
         ValueError: the document has no tokens.
     """
     if not explanation.document_tokens:
-        raise ValueError(f"There is nothing to plot: {explanation!r} is of a document without text.")
+        raise ValueError(f"There is nothing to plot: {explanation!r} is of a document without text; take another.")
     rows = np.flatnonzero(explanation.of_kind(TEXT))
     if special or not len(rows):
         rows = np.arange(len(explanation.query_tokens))

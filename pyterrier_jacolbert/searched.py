@@ -179,7 +179,7 @@ class SearchedIndex(DirectoryArtifact):
         if not self.meta()["settings"]["store_text"]:
             raise ValueError(f"{self!r} holds no text; build it with store_text=True, or take the data set's.")
         if fields not in ("*", "text") and list(fields) != ["text"]:
-            raise ValueError(f"{self!r} stores the field 'text' alone, not {fields!r}.")
+            raise ValueError(f"{self!r} stores the field 'text' alone, not {fields!r}; ask for 'text', or for '*'.")
         return StoredText(self)
 
     def embs_loader(self) -> StoredVectors:

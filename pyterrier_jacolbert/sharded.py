@@ -144,7 +144,7 @@ class ShardedIndex(SearchedIndex):
             meta, stored = self._swept()
             folders = [entry["folder"] for entry in meta["shards"]]
             if not 0 <= number < len(folders):
-                raise IndexError(f"{self!r} has the shards 0 to {len(folders) - 1}, and no shard {number}.")
+                raise IndexError(f"{self!r} has no shard {number}; give a number from 0 to {len(folders) - 1}.")
             first, end = stored.bounds[number : number + 2].tolist()
             folders[number] = self._encode(docs, stored, range(first, end), shard_documents, verbose)
             gone = stored.deleted.astype(np.int64)

@@ -230,6 +230,6 @@ def _by_allowed(inp: pd.DataFrame) -> list[tuple[np.ndarray, tuple[str, ...] | N
     groups: dict[tuple[str, ...], list[int]] = {}
     for row, (qid, names) in enumerate(zip(inp[QID], inp[ALLOWED_DOCNOS], strict=True)):
         if isinstance(names, str) or not hasattr(names, "__iter__"):
-            raise ValueError(f"The {ALLOWED_DOCNOS} of qid {qid!r} are {names!r}, not a list of docnos.")
+            raise ValueError(f"The {ALLOWED_DOCNOS} of qid {qid!r} are {names!r}; give a list of docnos.")
         groups.setdefault(tuple(names), []).append(row)
     return [(np.array(rows), names) for names, rows in groups.items()]

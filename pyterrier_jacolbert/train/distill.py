@@ -199,7 +199,7 @@ def _arguments(
 ) -> MultiVectorEncoderTrainingArguments:
     precision = stage.precision
     if precision == "float16" and device == "cpu":
-        warnings.warn("A CPU does not train in float16; the products are done in bfloat16.", stacklevel=3)
+        warnings.warn("A CPU does not train with precision='float16'; the products are done in bfloat16.", stacklevel=3)
         precision = "bfloat16"
     schedule_free = stage.schedule == "schedule_free"
     return MultiVectorEncoderTrainingArguments(

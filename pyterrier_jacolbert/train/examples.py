@@ -122,7 +122,9 @@ def ensemble(
         ValueError: weights that are not one a teacher, or an unknown normalisation.
     """
     if not teachers or (weights is not None and len(weights) != len(teachers)):
-        raise ValueError(f"ensemble needs a teacher, and a weight for each: {len(teachers)} teachers, {weights}.")
+        raise ValueError(
+            f"ensemble needs a teacher, and a weight for each; give {len(teachers)} weights, not {weights}."
+        )
     if normalize not in _NORMALIZATIONS:
         raise ValueError(f"normalize must be one of {', '.join(_NORMALIZATIONS)}, not {normalize!r}.")
     return Ensemble(teachers, tuple(weights or [1.0] * len(teachers)), normalize)
@@ -151,7 +153,9 @@ class Mining:
         known = self._relevant.index
         self._pairs = [(qid, docno) for qid in self._topics.index if qid in known for docno in self._relevant[qid]]
         if not self._pairs:
-            raise ValueError("No query of the topics has a relevant document in the qrels; check that the qids agree.")
+            raise ValueError(
+                f"None of the {len(self._topics)} queries has a relevant document in qrels; check that the qids agree."
+            )
 
     def __iter__(self) -> Iterator[Example]:
         return (example for example in self.outcomes(0) if example is not None)

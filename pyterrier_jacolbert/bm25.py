@@ -179,27 +179,41 @@ class JapaneseBM25(DirectoryArtifact):
         Args:
             num_results: the most documents a query gets.
 
+        Returns:
+            The transformer.
+
         Raises:
             ValueError: ``num_results`` is not a positive integer.
         """
         return JapaneseBM25Retriever(self, num_results=num_results)
 
     def scorer(self) -> JapaneseBM25Scorer:
-        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0."""
+        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0.
+
+        Returns:
+            The transformer.
+        """
         return JapaneseBM25Scorer(self)
 
     def __len__(self) -> int:
         return int(self.meta()["documents"])
 
     def docnos(self) -> Docnos:
-        """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
+        """The docnos, by docid: a sequence over mapped files, with look-ups both ways.
+
+        Returns:
+            The sequence.
+        """
         return self._files()[1]
 
     def scores(self, words: list[str]) -> np.ndarray:
-        """The scores of all documents for the words of one query, by docid: float32 ``(n_docs,)``.
+        """Scores all documents for the words of one query.
 
         Args:
             words: as :func:`tokenize` gives them for ``analyzer``; a word counts as often as it stands there.
+
+        Returns:
+            float32 ``(n_docs,)``, by docid.
         """
         model, docnos = self._files()
         token_ids = model.get_tokens_ids(words)

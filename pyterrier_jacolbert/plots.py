@@ -37,6 +37,9 @@ def plot_similarities(explanation: Explanation, *, special: bool = False, most: 
         most: where the document has more tokens than this, only those that a shown query token met, and their
             neighbours, are shown.
 
+    Returns:
+        The figure.
+
     Raises:
         ImportError: matplotlib or a font with Japanese characters is not installed.
         ValueError: the document has no tokens.
@@ -89,6 +92,9 @@ def plot_differences(
         measure: as the frame names it; None takes the first.
         topics: ``qid`` and ``query``, to name queries by their text; None names them by qid.
         named: how many of the greatest gains and losses are named.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib or a font with Japanese characters is not installed.
@@ -148,6 +154,9 @@ def query_differences(
 def length_statistics(index: JaColBERTIndex) -> pd.Series[float]:
     """How many token vectors the documents of an index have; deleted documents do not count.
 
+    Args:
+        index: the index.
+
     Returns:
         ``documents``, ``without text``, ``tokens`` in all, and of the lengths of documents ``mean``, ``median``,
         ``95 %`` (so many have at most that) and ``longest``.
@@ -176,6 +185,9 @@ def plot_lengths(index: JaColBERTIndex, *, bins: int = 60) -> Figure:
     Args:
         index: the index.
         bins: of the histogram, at most.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -34,6 +34,12 @@ class TextExplainer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``contributions``.
 
+        Args:
+            inp: a frame with ``qid``, ``query``, ``docno`` and the text column.
+
+        Returns:
+            The frame with ``contributions``: for each row float32 ``(n_query_tokens,)``, whose sum is the score.
+
         Raises:
             pt.validate.InputValidationError: a column is missing.
             ValueError: an id, query or text that is not a string.
@@ -74,6 +80,12 @@ class IndexExplainer(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``contributions``.
+
+        Args:
+            inp: a frame with ``qid``, ``query`` or ``query_embs``, and ``docno``.
+
+        Returns:
+            The frame with ``contributions``: for each row float32 ``(n_query_tokens,)``, whose sum is the score.
 
         Raises:
             pt.validate.InputValidationError: a column is missing.

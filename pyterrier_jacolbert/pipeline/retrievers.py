@@ -40,6 +40,12 @@ class BaseRetriever(SettingsTransformer):
     def filter(self, docnos: Sequence[str]) -> Self:
         """A retriever of these documents alone; the fewer, the faster.
 
+        Args:
+            docnos: the only documents to search.
+
+        Returns:
+            A new retriever; this one stays as it is.
+
         Raises:
             ValueError: (when it searches) the index does not have one of them.
         """
@@ -51,6 +57,9 @@ class BaseRetriever(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Ranks the index for each query of a frame.
+
+        Args:
+            inp: a frame with ``qid`` and ``query`` or ``query_embs``.
 
         Returns:
             The query columns with docno, score and rank: queries in the frame's order, best document first, ties by
@@ -121,6 +130,9 @@ class Retriever(BaseRetriever):
         n_candidates: documents that the first stage leaves; None takes what ``quality`` says: ``num_results + 400`` if
             fast, ``3 * num_results + 700`` if balanced.
         docnos: the documents to search; None takes all.
+
+    Raises:
+        ValueError: a setting that is none of the above.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT", "help_url": None}
@@ -172,6 +184,9 @@ class TorchRetriever(BaseRetriever):
         dtype: of the products: ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"int8"``; None takes float16 on a GPU
             and float32 on a CPU.
         docnos: the documents to search; None takes all.
+
+    Raises:
+        ValueError: a setting that is none of the above.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT torch", "help_url": None}

@@ -201,6 +201,9 @@ def system(spec: str, *, device: str | None = None, dtype: str = "auto") -> Syst
         device: where a checkpoint runs; None takes a GPU if there is one.
         dtype: how a checkpoint encodes documents, as :class:`~pyterrier_jacolbert.model.JaColBERT` takes it.
 
+    Returns:
+        The system.
+
     Raises:
         ValueError: the module has no such name, or it is not a pipeline.
         ImportError: there is no such module.

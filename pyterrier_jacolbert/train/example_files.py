@@ -123,6 +123,13 @@ def save(examples: Iterable[Example] | Resumable, path: str | Path) -> Path:
     What is done so far stands in ``PATH.part`` and is not made again where the stream is one of :func:`mine` or
     :func:`score`; the file appears at ``path`` when it is whole.
 
+    Args:
+        examples: any, or the stream of :func:`mine` or :func:`score`.
+        path: the file to write.
+
+    Returns:
+        The path.
+
     Raises:
         ValueError: what stands in ``PATH.part`` was made with other settings.
     """

@@ -70,6 +70,9 @@ def mine(
 
     Returns:
         A stream of unscored examples, in the order of the topics.
+
+    Raises:
+        ValueError: ``n_ways`` is below 2, or no query of the topics has a relevant document.
     """
     check_ids(topics, QID)
     check_ids(qrels, QID, DOCNO)
@@ -117,6 +120,9 @@ def ensemble(
         *teachers: re-rankers of the same documents.
         weights: one each; None weighs all alike.
         normalize: per query: ``"minmax"`` to [0, 1], or ``"zscore"`` to mean 0 and standard deviation 1.
+
+    Returns:
+        The transformer.
 
     Raises:
         ValueError: weights that are not one a teacher, or an unknown normalisation.

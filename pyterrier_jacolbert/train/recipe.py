@@ -194,7 +194,11 @@ class Recipe:
 
     @classmethod
     def jacolbert_v2_5(cls) -> Recipe:
-        """The paper's recipe: 3.2M 32-way lines in global batches of 64, two post-trainings, two averages."""
+        """The paper's recipe: 3.2M 32-way lines in global batches of 64, two post-trainings, two averages.
+
+        Returns:
+            The recipe, with the source of each number in ``sources``.
+        """
         main = Stage(name="main", start="bclavie/JaColBERT", examples="mmarco-ja-32way.jsonl")
         post = Stage("post", "main", "post-training-with-mmarco.jsonl", warmup_steps=140, save_every=1000)
         return cls(
@@ -214,7 +218,11 @@ class Recipe:
 
     @classmethod
     def as_released_code(cls) -> Recipe:
-        """What the published fork does: each of its four processes sees the same every fourth line, 16 at a time."""
+        """What the published fork does: each of its four processes sees the same every fourth line, 16 at a time.
+
+        Returns:
+            The recipe, with the source of each number in ``sources``.
+        """
         paper = cls.jacolbert_v2_5()
         main = dataclasses.replace(paper.stages[0], every=4, batch_size=16)
         sources = {
@@ -228,6 +236,12 @@ class Recipe:
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
         """Reads a recipe from YAML.
+
+        Args:
+            path: of the file.
+
+        Returns:
+            The recipe.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -246,7 +260,11 @@ class Recipe:
             raise ValueError(f"{path}: {error}") from None
 
     def write(self, path: str | Path) -> None:
-        """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one."""
+        """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one.
+
+        Args:
+            path: of the file; one that is there is replaced.
+        """
         import yaml
 
         content = _plain(self)
@@ -256,7 +274,13 @@ class Recipe:
         Path(path).write_text(text, encoding="utf-8")
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name.
+        """Gives the stage of a name.
+
+        Args:
+            name: of the stage.
+
+        Returns:
+            The stage.
 
         Raises:
             KeyError: there is none; the message names those there are.

@@ -99,9 +99,10 @@ class IndexExplainer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.explain import frame_contributions
 
-        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        query_codes, queries = index_queries(self.index, inp)
+        # One look at the index: it may change between two.
         stored = self.index.token_vectors()
+        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        query_codes, queries = index_queries(self.index, stored, inp)
         return _with(
             inp, frame_contributions(queries, query_codes, lambda docid: stored.rows(docid, docid + 1), docids)
         )

@@ -121,6 +121,10 @@ def test_pairs_with_too_few_candidates_are_left_out_and_counted(demo, bm25):
 
 
 def test_mining_bad_input(demo, bm25):
+    union = bm25.retriever() % 5 | bm25.retriever() % 10
+    with pytest.raises(ValueError, match=r"have no scores \(those of a union have none\); let a scorer follow"):
+        list(mine(union, demo.get_topics(), demo.get_qrels(), n_ways=2))
+    assert list(mine(union >> bm25.scorer(), demo.get_topics(), demo.get_qrels(), n_ways=2))
     with pytest.raises(ValueError, match="n_ways must be 2 or more"):
         mine(bm25.retriever(), demo.get_topics(), demo.get_qrels(), n_ways=1)
     with pytest.raises(ValueError, match=r"None of the \d+ queries has a relevant document in qrels"):

@@ -26,7 +26,7 @@ VALUE = "\N{OBJECT REPLACEMENT CHARACTER}"
 
 IMPERATIVES = (
     "add ask begin build call change check choose connect correct delete draw drop encode end explain "
-    "fetch get give go index install lower make merge name number open pass put raise read remove rename "
+    "fetch get give go index install let lower make merge name number open pass put raise read remove rename "
     "repair replace report run save see set split take train try turn unset use wait"
 ).split()
 #: "; give ...", ": pip install ...", ", so build ...", ", or fetch ...", "with mode='overwrite'" of a choice.

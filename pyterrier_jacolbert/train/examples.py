@@ -176,6 +176,11 @@ class Mining:
         for pairs in batched(self._pairs[start:], self._batch_size):
             qids = list(dict.fromkeys(qid for qid, _ in pairs))
             found = pd.DataFrame(self._candidates(self._topics.loc[qids].reset_index(drop=True)))
+            if SCORE not in found.columns:
+                raise ValueError(
+                    f"The candidates of {self._candidates!r} have no scores (those of a union have none); let a scorer "
+                    "follow: (one | other) >> scorer."
+                )
             by_query = dict(list(found.groupby(QID, sort=False)))
             for qid, positive in pairs:
                 example = self._draw(qid, positive, by_query.get(qid))

@@ -98,27 +98,30 @@ class JapaneseBM25(DirectoryArtifact):
     @property
     def text_field(self) -> str:
         """The field with the text: as the index at the path records it, else as given, else "text"."""
-        return self._current("text_field")
+        field: str = self._current("text_field")
+        return field
 
     @property
     def title_field(self) -> str | None:
         """The field put before the text: as the index at the path records it, else as given."""
-        return self._current("title_field")
+        field: str | None = self._current("title_field")
+        return field
 
     @property
     def k1(self) -> float:
         """BM25's k1: as the index at the path records it, else as given, else 1.2."""
-        return self._current("k1")
+        return float(self._current("k1"))
 
     @property
     def b(self) -> float:
         """BM25's b: as the index at the path records it, else as given, else 0.75."""
-        return self._current("b")
+        return float(self._current("b"))
 
     @property
     def analyzer(self) -> str:
         """What cuts words: as the index at the path records it, else as given, else "mecab"."""
-        return self._current("analyzer")
+        analyzer: str = self._current("analyzer")
+        return analyzer
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create"

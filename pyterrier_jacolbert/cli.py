@@ -344,7 +344,8 @@ def _merge(chosen: argparse.Namespace) -> None:
 
 
 def _runs(chosen: argparse.Namespace) -> Path:
-    return chosen.output or chosen.recipe.with_suffix("")
+    recipe: Path = chosen.recipe
+    return chosen.output or recipe.with_suffix("")
 
 
 def _print_best(ranking: pd.DataFrame, texts: pd.Series) -> None:

@@ -131,6 +131,6 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         return copy.copy(self)
 
     def __copy__(self) -> DirectoryArtifact:
-        twin = type(self).__new__(type(self))
+        twin: DirectoryArtifact = type(self).__new__(type(self))  # type: ignore[no-untyped-call] # PyTerrier's
         twin.__dict__.update(self.__dict__)
         return twin

@@ -15,9 +15,9 @@ from pyterrier_jacolbert.tokens import MASK, TEXT, Token, characters_read, docum
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from pyterrier_jacolbert.artifact import JaColBERTIndex
     from pyterrier_jacolbert.encoder import TokenEncoder
     from pyterrier_jacolbert.model import JaColBERT
+    from pyterrier_jacolbert.searched import SearchedIndex
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +175,7 @@ def explain_text(model: JaColBERT, query: str, text: str) -> Explanation:
     return _explanation(model.encoder, query, model.encode_queries([query])[0], text, rows, None, repr(model))
 
 
-def explain_stored(index: JaColBERTIndex, query: str, docno: str, text: str | None) -> Explanation:
+def explain_stored(index: SearchedIndex, query: str, docno: str, text: str | None) -> Explanation:
     """Explains the score that the retrievers and the scorer of an index give: with the vectors that it stores.
 
     Args:

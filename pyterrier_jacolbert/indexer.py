@@ -35,9 +35,9 @@ from pyterrier_jacolbert.transformer import describe
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
+    from pyterrier_jacolbert.executors import Executor
     from pyterrier_jacolbert.index.build import Builder, Settings
     from pyterrier_jacolbert.index.rows import Shard
-    from pyterrier_jacolbert.shard_build import Executor
     from pyterrier_jacolbert.sharded import ShardedIndex
 
 

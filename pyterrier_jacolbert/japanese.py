@@ -199,7 +199,8 @@ class PisaTokensIndexer(pt.Indexer):
 
     def index_inputs(self) -> list[list[str]]:
         """The columns that the indexer takes."""
-        return self.indexer.index_inputs()
+        inputs: list[list[str]] = self.indexer.index_inputs()
+        return inputs
 
     def subtransformers(self) -> dict[str, Any]:
         """None: the indexer is this one."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from pyterrier_jacolbert.artifact import JaColBERTIndex
     from pyterrier_jacolbert.explain import Explanation
+    from pyterrier_jacolbert.searched import SearchedIndex
 
 #: Blue and orange that people who see no red or no green tell apart (Okabe and Ito 2008).
 _MORE, _LESS = "#0072b2", "#d55e00"
@@ -251,7 +251,7 @@ def plot_training(*runs: str | Path) -> Figure:
     return figure
 
 
-def length_statistics(index: JaColBERTIndex) -> pd.Series[float]:
+def length_statistics(index: SearchedIndex) -> pd.Series[float]:
     """How many token vectors the documents of an index have; deleted documents do not count.
 
     Args:
@@ -276,7 +276,7 @@ def length_statistics(index: JaColBERTIndex) -> pd.Series[float]:
     )
 
 
-def plot_lengths(index: JaColBERTIndex, *, bins: int = 60) -> Figure:
+def plot_lengths(index: SearchedIndex, *, bins: int = 60) -> Figure:
     """How many token vectors the documents of an index have, as a histogram with the median and the 95 % quantile.
 
     A peak at the right end is documents that were cut at the checkpoint's length: passages
@@ -309,7 +309,7 @@ def plot_lengths(index: JaColBERTIndex, *, bins: int = 60) -> Figure:
     return figure
 
 
-def _lengths(index: JaColBERTIndex) -> np.ndarray:
+def _lengths(index: SearchedIndex) -> np.ndarray:
     """int64 ``(n_documents,)``."""
     stored = index.token_vectors()
     lengths = np.diff(stored.starts)

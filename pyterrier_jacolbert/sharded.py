@@ -77,7 +77,7 @@ class ShardedIndex(SearchedIndex):
         Returns:
             The files, mapped.
         """
-        stored: Any = self.token_vectors()
+        stored: StoredShards = self.token_vectors()  # type: ignore[assignment] # what _opened gives here
         return stored
 
     def ray_retriever(self, **settings: Any) -> RayRetriever:  # noqa: ANN401
@@ -287,7 +287,7 @@ class ShardedIndex(SearchedIndex):
 
     def _next_shard(self) -> str:
         """The name of a folder for another shard."""
-        folder = self.path / self.meta()["shards"][0]["folder"]
+        folder: Path = self.path / self.meta()["shards"][0]["folder"]
         highest = max(int(other.name) for other in folder.parent.glob("[0-9]*"))
         return (folder.parent / f"{highest + 1:04}").relative_to(self.path).as_posix()
 

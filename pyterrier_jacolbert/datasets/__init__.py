@@ -119,8 +119,10 @@ class JaColBERTDataset(IRDSDataset):
             The address, or None if there is none.
         """
         if self._irds_id in _BORROWED:
-            return super().info_url()
-        return self.irds_ref().documentation().get("url")
+            page: str | None = super().info_url()  # type: ignore[no-untyped-call] # PyTerrier's has no types
+            return page
+        home: str | None = self.irds_ref().documentation().get("url")  # type: ignore[no-untyped-call]
+        return home
 
 
 class JaColBERTDatasetProvider(pt.datasets.DatasetProvider):
@@ -143,7 +145,7 @@ class JaColBERTDatasetProvider(pt.datasets.DatasetProvider):
         register()
         if name.startswith("mmarco/") and not (ir_datasets.util.home_path() / "mmarco").exists():
             ir_datasets.log.easy().info(f"[{name}] {_MMARCO_NOTICE}")
-        return JaColBERTDataset(_IRDS_IDS[name])
+        return JaColBERTDataset(_IRDS_IDS[name])  # type: ignore[no-untyped-call] # PyTerrier's has no types
 
     def list_dataset_names(self) -> Iterable[str]:
         """The names of the data sets.

@@ -158,7 +158,8 @@ class Docnos(Sequence[str]):
         return -1
 
     def _encoded(self, docid: int) -> bytes:
-        return self._bytes[self._starts[docid] : self._starts[docid + 1]].tobytes()
+        name: np.ndarray = self._bytes[self._starts[docid] : self._starts[docid + 1]]
+        return name.tobytes()
 
 
 def _hashes(encoded: Sequence[bytes]) -> np.ndarray:

@@ -236,7 +236,7 @@ _SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup"}
 
 def _is_last(checkpoint: Path, stage: Stage) -> bool:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"] >= (stage.steps or state["max_steps"])
+    return bool(state["global_step"] >= (stage.steps or state["max_steps"]))
 
 
 def _save_whole(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pyterrier_jacolbert.train.recipe import Stage
 from pyterrier_jacolbert.train.trainer import Trainer
@@ -173,7 +173,9 @@ def tensorboard_files(output: Path) -> TrainerCallback:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard") from None
-    return TensorBoardCallback(SummaryWriter(str(output / "tensorboard")))
+    return TensorBoardCallback(  # type: ignore[no-untyped-call] # transformers' has no types
+        SummaryWriter(str(output / "tensorboard"))
+    )
 
 
 def _clock(seconds: float) -> str:

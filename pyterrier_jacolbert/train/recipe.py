@@ -255,7 +255,8 @@ class Recipe:
         except yaml.YAMLError as error:
             raise ValueError(f"{path} is not YAML; repair it: {' '.join(str(error).split())}.") from None
         try:
-            return _build(cls, content)
+            recipe: Recipe = _build(cls, content)
+            return recipe
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 

@@ -44,7 +44,19 @@ class JaColBERTIndex(SearchedIndex):
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create", **settings: Any
     ) -> JaColBERTIndex:
-        """Builds the index at this path; see :class:`JaColBERTIndexer`, whose settings it takes."""
+        """Builds the index at this path.
+
+        Args:
+            docs: as :meth:`JaColBERTIndexer.index` takes them.
+            mode: what happens where something stands at the path; see :class:`JaColBERTIndexer`.
+            **settings: as :class:`JaColBERTIndexer` takes them.
+
+        Returns:
+            This index.
+
+        Raises:
+            FileExistsError, ValueError, BlockingIOError: as :meth:`JaColBERTIndexer.index`.
+        """
         model = self._model if self._model is not None else DEFAULT_CHECKPOINT
         from pyterrier_jacolbert.indexer import JaColBERTIndexer
 
@@ -65,6 +77,9 @@ class JaColBERTIndex(SearchedIndex):
             shard_documents: documents that are encoded and brought to the disk together.
             verbose: whether to show a progress bar.
 
+        Returns:
+            This index.
+
         Raises:
             ValueError: a docno that the index has already, or a document that cannot be indexed.
             BlockingIOError: another process is writing to the index.
@@ -79,6 +94,9 @@ class JaColBERTIndex(SearchedIndex):
 
     def compact(self) -> Self:
         """Rewrites the files without the deleted documents; docids move up, docnos and rankings stay.
+
+        Returns:
+            This index.
 
         Raises:
             BlockingIOError: another process is writing to the index.
@@ -99,6 +117,9 @@ class JaColBERTIndex(SearchedIndex):
         Args:
             paths: of indexes of one compression, one dimension and one checkpoint; sharded ones too.
             out: where the new index goes; must not exist.
+
+        Returns:
+            The new index.
 
         Raises:
             FileExistsError: ``out`` exists.
@@ -136,7 +157,12 @@ class JaColBERTIndex(SearchedIndex):
         return JaColBERTIndexer(out, **settings)._index(documents, recorded=metas[0]["model"])
 
     def stats(self) -> dict[str, Any]:
-        """Documents, deleted documents, tokens, dim, compression, bytes per token by file and in all, and settings."""
+        """What the index holds.
+
+        Returns:
+            ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, bytes per token by file and in all
+            (``bytes_per_token``), and the settings.
+        """
         meta = self.meta()
         sizes = {name: math.prod(e["shape"]) * np.dtype(e["dtype"]).itemsize for name, e in meta["files"].items()}
         tokens = max(1, meta["tokens"])

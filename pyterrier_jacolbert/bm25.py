@@ -98,27 +98,30 @@ class JapaneseBM25(DirectoryArtifact):
     @property
     def text_field(self) -> str:
         """The field with the text: as the index at the path records it, else as given, else "text"."""
-        return self._current("text_field")
+        field: str = self._current("text_field")
+        return field
 
     @property
     def title_field(self) -> str | None:
         """The field put before the text: as the index at the path records it, else as given."""
-        return self._current("title_field")
+        field: str | None = self._current("title_field")
+        return field
 
     @property
     def k1(self) -> float:
         """BM25's k1: as the index at the path records it, else as given, else 1.2."""
-        return self._current("k1")
+        return float(self._current("k1"))
 
     @property
     def b(self) -> float:
         """BM25's b: as the index at the path records it, else as given, else 0.75."""
-        return self._current("b")
+        return float(self._current("b"))
 
     @property
     def analyzer(self) -> str:
         """What cuts words: as the index at the path records it, else as given, else "mecab"."""
-        return self._current("analyzer")
+        analyzer: str = self._current("analyzer")
+        return analyzer
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create"
@@ -179,27 +182,41 @@ class JapaneseBM25(DirectoryArtifact):
         Args:
             num_results: the most documents a query gets.
 
+        Returns:
+            The transformer.
+
         Raises:
             ValueError: ``num_results`` is not a positive integer.
         """
         return JapaneseBM25Retriever(self, num_results=num_results)
 
     def scorer(self) -> JapaneseBM25Scorer:
-        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0."""
+        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0.
+
+        Returns:
+            The transformer.
+        """
         return JapaneseBM25Scorer(self)
 
     def __len__(self) -> int:
         return int(self.meta()["documents"])
 
     def docnos(self) -> Docnos:
-        """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
+        """The docnos, by docid: a sequence over mapped files, with look-ups both ways.
+
+        Returns:
+            The sequence.
+        """
         return self._files()[1]
 
     def scores(self, words: list[str]) -> np.ndarray:
-        """The scores of all documents for the words of one query, by docid: float32 ``(n_docs,)``.
+        """Scores all documents for the words of one query.
 
         Args:
             words: as :func:`tokenize` gives them for ``analyzer``; a word counts as often as it stands there.
+
+        Returns:
+            float32 ``(n_docs,)``, by docid.
         """
         model, docnos = self._files()
         token_ids = model.get_tokens_ids(words)

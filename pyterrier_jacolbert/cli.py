@@ -344,7 +344,8 @@ def _merge(chosen: argparse.Namespace) -> None:
 
 
 def _runs(chosen: argparse.Namespace) -> Path:
-    return chosen.output or chosen.recipe.with_suffix("")
+    recipe: Path = chosen.recipe
+    return chosen.output or recipe.with_suffix("")
 
 
 def _print_best(ranking: pd.DataFrame, texts: pd.Series) -> None:
@@ -361,15 +362,19 @@ def _read_docs(source: str) -> Iterator[dict[str, Any]]:
             if source.endswith(".tsv"):
                 docno, tab, text = line.rstrip("\r\n").partition("\t")
                 if not tab:
-                    raise ValueError(f"{source}, line {number}: there is no tab between docno and text.")
+                    raise ValueError(f"{source}, line {number}: put a tab between docno and text.")
                 yield {"docno": docno, "text": text}
             elif line.strip():
                 try:
                     doc = json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{source}, line {number}: this is not JSON ({error.msg}).") from None
+                    raise ValueError(
+                        f"{source}, line {number}: this is not JSON ({error.msg}); repair it, or give a .tsv file."
+                    ) from None
                 if not isinstance(doc, dict):
-                    raise ValueError(f"{source}, line {number}: this is not a JSON object with docno and text.")
+                    raise ValueError(
+                        f"{source}, line {number}: this is not a JSON object; put docno and text into one."
+                    )
                 yield doc
 
 

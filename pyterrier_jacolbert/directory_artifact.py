@@ -46,11 +46,18 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         self.path: Path = Path(path)
 
     def built(self) -> bool:
-        """Whether there is a complete index at the path."""
+        """Whether there is a complete index at the path.
+
+        Returns:
+            True where there is one; the files are not read.
+        """
         return (self.path / META_FILE).is_file()
 
     def meta(self) -> dict[str, Any]:
         """What ``pt_meta.json`` says of this index.
+
+        Returns:
+            The manifest, as it was written.
 
         Raises:
             FileNotFoundError: there is no index at the path.
@@ -73,7 +80,14 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         return self.meta()
 
     def new_meta(self, **facts: object) -> dict[str, Any]:
-        """The head of a ``pt_meta.json`` of this class, followed by ``facts``."""
+        """The head of a ``pt_meta.json`` of this class, followed by ``facts``.
+
+        Args:
+            **facts: what else the manifest says.
+
+        Returns:
+            The manifest, not written yet.
+        """
         return {
             "type": self.ARTIFACT_TYPE,
             "format": self.ARTIFACT_FORMAT,
@@ -117,6 +131,6 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         return copy.copy(self)
 
     def __copy__(self) -> DirectoryArtifact:
-        twin = type(self).__new__(type(self))
+        twin: DirectoryArtifact = type(self).__new__(type(self))  # type: ignore[no-untyped-call] # PyTerrier's
         twin.__dict__.update(self.__dict__)
         return twin

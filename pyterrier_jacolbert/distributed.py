@@ -68,7 +68,15 @@ class RayExecutor:
             raise ValueError(f"num_workers must be a positive integer, not {self.num_workers!r}.")
 
     def encode(self, encoder: BlockEncoder, blocks: Iterator[Block]) -> Generator[int, None, None]:
-        """As :class:`~pyterrier_jacolbert.executors.Executor` says."""
+        """Has the workers encode blocks.
+
+        Args:
+            encoder: goes to every worker.
+            blocks: of documents; a worker gets one when it is free.
+
+        Yields:
+            What the encoder gives for a block, in the order in which they are done.
+        """
         ray = import_ray()
         from ray.util import ActorPool
 
@@ -88,7 +96,16 @@ class RayExecutor:
                 ray.kill(actor)
 
     def start(self, function: Callable[..., Any], *arguments: Any, light: bool = False) -> Callable[[], Any]:  # noqa: ANN401
-        """As :class:`~pyterrier_jacolbert.executors.Executor` says."""
+        """Begins to call a function somewhere on the cluster.
+
+        Args:
+            function: what is called.
+            *arguments: what it is called with.
+            light: whether it only reads and writes, and takes no CPU of its own.
+
+        Returns:
+            A function that waits for the result.
+        """
         ray = import_ray()
         cpus = 0 if light else self.num_cpus_per_worker
         task = ray.remote(function).options(num_cpus=cpus, max_retries=-1, scheduling_strategy="SPREAD")

@@ -65,7 +65,7 @@ def read_documents(
             _raise_missing(missing, record, position)
         docno = check_text(record[DOCNO], f"docno at position {position}")
         if not docno:
-            raise ValueError(f'The docno at position {position} is ""; every document needs a name.')
+            raise ValueError(f'The docno at position {position} is ""; give every document a name.')
         if (first := positions.setdefault(docno, position)) != position:
             raise ValueError(
                 f"The docno {docno!r} stands at positions {first} and {position}; docnos must be unique, "
@@ -80,7 +80,9 @@ def read_documents(
                 text = f"{check_text(title, f'{title_field} of {owner}')} {text}"
         yield Document(docno, text if text.strip() else "", record)
     if not positions:
-        raise ValueError("There are no documents to index; the iterable was empty (a generator runs only once).")
+        raise ValueError(
+            "There was no document in index(docs); give one or more, and a new generator each time (one runs once)."
+        )
 
 
 def _raise_missing(missing: list[str], record: Mapping[str, Any], position: int) -> None:
@@ -89,4 +91,6 @@ def _raise_missing(missing: list[str], record: Mapping[str, Any], position: int)
         pt.validate.columns(list(record), includes=missing)
     except pt.validate.InputValidationError as error:
         named = f"The document at position {position} ({record.get(DOCNO, 'no docno')!r}) has no {missing[0]!r} field"
-        raise pt.validate.InputValidationError(f"{named}; it has {sorted(map(str, record))}.", error.modes) from None
+        raise pt.validate.InputValidationError(
+            f"{named}; it has {sorted(map(str, record))}, so name one of these, or add it.", error.modes
+        ) from None

@@ -85,7 +85,9 @@ class TokenEncoder:
         whole = int(model.get_embedding_dimension() or 0)
         self.dim = truncate_dim or whole
         if self.dim > whole:
-            raise ValueError(f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint.")
+            raise ValueError(
+                f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint; take fewer."
+            )
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes queries, each distinct text once, in float32.
@@ -181,7 +183,8 @@ class TokenEncoder:
         if long:
             warnings.warn(
                 f"{len(long)} of {len(texts)} queries are longer than the {limit} tokens that "
-                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}).",
+                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}); "
+                "make them shorter, or raise query_length.",
                 stacklevel=3,
             )
             for i, tokens in zip(long, self._tokenise([texts[i] for i in long], "query", limit), strict=True):
@@ -235,7 +238,7 @@ class TokenEncoder:
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 matrices natively, so that they are faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     names = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16", "sve_bf16")
@@ -255,7 +258,7 @@ def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _max_positions(backbone: torch.nn.Module, tokenizer: Any) -> int:  # noqa: ANN401
     limits = [getattr(getattr(backbone, "config", None), "max_position_embeddings", None), tokenizer.model_max_length]
-    return min(limit for limit in limits if limit)
+    return int(min(limit for limit in limits if limit))
 
 
 def _in_float32(model: MultiVectorEncoder) -> torch.nn.Module:
@@ -268,12 +271,13 @@ def _in_float32(model: MultiVectorEncoder) -> torch.nn.Module:
 def _in_bfloat16(backbone: torch.nn.Module, device: torch.device) -> torch.nn.Module | None:
     if not isinstance(backbone, Transformer):
         return None
-    reduced = copy.deepcopy(backbone).to(torch.bfloat16)
+    reduced: Any = copy.deepcopy(backbone).to(torch.bfloat16)
     if device.type == "cpu":
         # torch's fused attention is slower than plain products in bfloat16 on a CPU (benchmarks/encode.py).
         reduced.model.set_attn_implementation("eager")
         pack_linears(reduced)
-    return reduced
+    module: torch.nn.Module = reduced
+    return module
 
 
 def _batches(order: list[int], lengths: list[int], batch_tokens: int, same_length: bool = False) -> Iterator[list[int]]:

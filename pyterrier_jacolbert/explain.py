@@ -64,19 +64,25 @@ class Explanation:
         return float(self.contributions.sum(dtype=np.float64))
 
     def of_kind(self, *kinds: str) -> np.ndarray:
-        """Which are of some kinds: bool ``(n_query_tokens,)``.
+        """Tells which query tokens are of some kinds.
 
         Args:
             kinds: of ``"text"``, ``"marker"``, ``"mask"``.
+
+        Returns:
+            bool ``(n_query_tokens,)``.
         """
         return np.array([token.kind in kinds for token in self.query_tokens], dtype=bool)
 
     def received(self, *kinds: str) -> np.ndarray:
-        """What each document token got from the query tokens of some kinds: float32 ``(n_document_tokens,)``.
+        """Adds up what each document token got from the query tokens of some kinds.
 
         Args:
             kinds: ``"text"``, ``"marker"``, ``"mask"``; the sum over all three and all tokens is the score, but where
                 the document has none.
+
+        Returns:
+            float32 ``(n_document_tokens,)``.
         """
         sums = np.zeros(len(self.document_tokens), dtype=np.float32)
         chosen = self.of_kind(*kinds) & (self.best >= 0)

@@ -38,9 +38,9 @@ def check_text(value: object, owner: str) -> str:
     """
     if not isinstance(value, str):
         missing = value is None or value is pd.NA or (isinstance(value, float) and value != value)
-        problem = "missing (None or NaN)" if missing else f"a {type(value).__name__}, not a string"
-        remedy = 'drop it or put "" in its place' if missing else "turn it into one with str()"
-        raise ValueError(f"The {owner} is {problem}; {remedy}.")
+        if missing:
+            raise ValueError(f'The {owner} is missing (None or NaN); drop it or put "" in its place.')
+        raise ValueError(f"The {owner} is a {type(value).__name__}, not a string; turn it into one with str().")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

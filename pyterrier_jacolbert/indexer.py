@@ -35,9 +35,9 @@ from pyterrier_jacolbert.transformer import describe
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
+    from pyterrier_jacolbert.executors import Executor
     from pyterrier_jacolbert.index.build import Builder, Settings
     from pyterrier_jacolbert.index.rows import Shard
-    from pyterrier_jacolbert.shard_build import Executor
     from pyterrier_jacolbert.sharded import ShardedIndex
 
 
@@ -222,12 +222,29 @@ class JaColBERTIndexer(pt.Indexer):
         publish(index.path, index.new_meta(model=recorded or builder.model, settings=self._settings(), **facts))
 
     def read(self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, first: int = 0) -> Iterator[Document]:
-        """The documents, each checked; ``first`` is the position of the first."""
+        """Reads documents, and checks each.
+
+        Args:
+            docs: as :meth:`index` takes them.
+            first: the position of the first.
+
+        Returns:
+            The documents, as they come.
+        """
         fields: dict[str, Any] = {"text_field": self.text_field, "title_field": self.title_field}
         return read_documents(docs, **fields, vectors_field=DOC_EMBS, first=first)
 
     def encode(self, builder: Builder, documents: Iterable[Document], total: int | None) -> None:
-        """Adds documents to a build; those that it has are compared with these, and not encoded again."""
+        """Adds documents to a build; those that it has are compared with these, and not encoded again.
+
+        Args:
+            builder: the build.
+            documents: all of them, from the first on.
+            total: how many there are, for the progress bar; None where that is not known.
+
+        Raises:
+            ValueError: there are fewer documents than the build has, or others.
+        """
         with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
             position = 0
             for block in batched(documents, self.shard_documents):
@@ -267,7 +284,15 @@ class JaColBERTIndexer(pt.Indexer):
     def encoded(
         self, block: list[Document], progress: Callable[[int], object] = lambda count: None
     ) -> tuple[Shard, dict[str, Any] | None]:
-        """Documents with their vectors, and what a manifest records of the checkpoint, None where none was asked."""
+        """Encodes documents, or takes the vectors that they bring along.
+
+        Args:
+            block: documents that are encoded together.
+            progress: called with the number of documents done, as they are done.
+
+        Returns:
+            The documents with their vectors, and what a manifest records of the checkpoint, None where none was asked.
+        """
         from pyterrier_jacolbert.index.rows import Shard
 
         shard = Shard(
@@ -280,7 +305,11 @@ class JaColBERTIndexer(pt.Indexer):
         return shard, self.model.settings() if self.model.loaded else None
 
     def build_settings(self) -> Settings:
-        """What decides the bytes of an index besides its documents and their vectors."""
+        """What decides the bytes of an index besides its documents and their vectors.
+
+        Returns:
+            The settings of the build.
+        """
         from pyterrier_jacolbert.index.build import Settings
 
         return Settings(self.compression, self.n_centroids, self.sample_tokens, self.store_text)
@@ -294,7 +323,11 @@ class JaColBERTIndexer(pt.Indexer):
         }
 
     def origin(self) -> dict[str, Any]:
-        """What else decides them: must be the same when a build is taken up."""
+        """What else decides them: must be the same when a build is taken up.
+
+        Returns:
+            The settings of the indexer and of the checkpoint.
+        """
         model = self.model
         return {
             **self._settings(),

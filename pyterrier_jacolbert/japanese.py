@@ -125,6 +125,13 @@ class JapaneseTokens(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Adds the columns.
 
+        Args:
+            inp: a frame of queries, of documents with text, or of both.
+
+        Returns:
+            The frame with ``query_toks``, ``toks`` or both: for each row the number of times that each word stands
+            there.
+
         Raises:
             ImportError: what the analyzer stands on is not installed.
             pt.validate.InputValidationError: the frame has neither queries nor documents with text.
@@ -192,7 +199,8 @@ class PisaTokensIndexer(pt.Indexer):
 
     def index_inputs(self) -> list[list[str]]:
         """The columns that the indexer takes."""
-        return self.indexer.index_inputs()
+        inputs: list[list[str]] = self.indexer.index_inputs()
+        return inputs
 
     def subtransformers(self) -> dict[str, Any]:
         """None: the indexer is this one."""

@@ -143,17 +143,36 @@ class JaColBERT:
         return self.encoder.dim
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token vectors of queries: for each, float32 ``(n_positions, dim)``, unit rows, [MASK] positions included."""
+        """Encodes queries as token vectors.
+
+        Args:
+            texts: queries; each distinct one is encoded once.
+
+        Returns:
+            For each float32 ``(n_positions, dim)``, unit rows, [MASK] positions included.
+        """
         return self.encoder.encode_queries(texts)
 
     def encode_documents(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> list[np.ndarray]:
-        """Token vectors of documents: for each, float32 ``(n_tokens, dim)``, unit rows; none for ""."""
+        """Encodes documents as token vectors.
+
+        Args:
+            texts: documents, title first where they have one.
+            progress: called with the number of texts done, as they are done.
+
+        Returns:
+            For each float32 ``(n_tokens, dim)``, unit rows; none for "".
+        """
         return self.encoder.encode_documents(texts, progress)
 
     def query_encoder(self) -> QueryEncoder:
-        """A transformer that adds ``query_embs`` to frames with ``query``."""
+        """A transformer that adds ``query_embs`` to frames with ``query``.
+
+        Returns:
+            The transformer.
+        """
         from pyterrier_jacolbert.pipeline.encoders import QueryEncoder
 
         return QueryEncoder(self)
@@ -164,6 +183,9 @@ class JaColBERT:
         Args:
             text_field: the column with the text.
             title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.encoders import DocEncoder
 
@@ -175,6 +197,9 @@ class JaColBERT:
         Args:
             text_field: the column with the text.
             title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.scorers import TextScorer
 
@@ -186,6 +211,9 @@ class JaColBERT:
         Args:
             text_field: the column with the text.
             title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.explainers import TextExplainer
 
@@ -212,6 +240,9 @@ class JaColBERT:
         """What an index records, so that queries are later encoded as its documents were.
 
         ``model`` is None for a ready MultiVectorEncoder, which no file names; ``fingerprint`` tells weights apart.
+
+        Returns:
+            ``model``, ``revision``, ``query_length``, ``max_document_length``, ``truncate_dim`` and ``fingerprint``.
         """
         return {
             "model": self.model if isinstance(self.model, str) else None,

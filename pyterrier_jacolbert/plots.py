@@ -1,10 +1,12 @@
-"""Pictures: similarities of tokens, two systems query by query, the lengths of an index's documents.
+"""Pictures: similarities of tokens, systems side by side, the lengths of an index's documents, training curves.
 
 Each function returns a matplotlib figure, which a notebook shows and ``.savefig(path)`` keeps.
 """
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +39,15 @@ def plot_similarities(explanation: Explanation, *, special: bool = False, most: 
         most: where the document has more tokens than this, only those that a shown query token met, and their
             neighbours, are shown.
 
+    Returns:
+        The figure.
+
     Raises:
         ImportError: matplotlib or a font with Japanese characters is not installed.
         ValueError: the document has no tokens.
     """
     if not explanation.document_tokens:
-        raise ValueError(f"There is nothing to plot: {explanation!r} is of a document without text.")
+        raise ValueError(f"There is nothing to plot: {explanation!r} is of a document without text; take another.")
     rows = np.flatnonzero(explanation.of_kind(TEXT))
     if special or not len(rows):
         rows = np.arange(len(explanation.query_tokens))
@@ -89,6 +94,9 @@ def plot_differences(
         measure: as the frame names it; None takes the first.
         topics: ``qid`` and ``query``, to name queries by their text; None names them by qid.
         named: how many of the greatest gains and losses are named.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib or a font with Japanese characters is not installed.
@@ -145,8 +153,109 @@ def query_differences(
     return difference.sort_values(ascending=False, kind="stable")
 
 
+def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
+    """Milliseconds a query against quality: a dot a system, and a line through those that none beats in both.
+
+    Args:
+        table: what ``pt.Experiment(systems, topics, qrels, [nDCG @ 10, "mrt"])`` gives: ``name``, ``mrt`` and measures.
+        measure: as the table names it; None takes its first.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: matplotlib or a font with Japanese characters is not installed.
+        ValueError: the table has no times, or not the measure.
+    """
+    measures = [str(name) for name in table.columns if name not in ("name", "mrt") and " " not in str(name)]
+    if "mrt" not in table.columns or not measures:
+        raise ValueError(
+            f"The table has the columns {list(map(str, table.columns))}; give what pt.Experiment returns with the "
+            "measures [nDCG @ 10, 'mrt']."
+        )
+    measure = measures[0] if measure is None else measure
+    if measure not in measures:
+        raise ValueError(f"The table has no measure {measure!r}; name one of {', '.join(measures)}.")
+    fonts, draw = japanese_fonts(), drawable()
+    figure, axes = _figure(8.0, 4.4)
+    ordered = table.sort_values(["mrt", measure], ascending=[True, False], kind="stable")
+    times, values = ordered["mrt"].to_numpy(dtype=float), ordered[measure].to_numpy(dtype=float)
+    best = values > np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
+    axes.plot(times[best], values[best], color=_MORE, linewidth=1.0, alpha=0.5, zorder=1)
+    axes.scatter(times, values, color=np.where(best, _MORE, _LESS), zorder=2)
+    if times.min() > 0 and times.max() > 8 * times.min():
+        axes.set_xscale("log")
+    middle = np.sqrt(max(times.min(), 1e-9) * times.max()) if axes.get_xscale() == "log" else times.mean()
+    for number, (name, time, value) in enumerate(zip(ordered["name"], times.tolist(), values.tolist(), strict=True)):
+        left = time > middle
+        # Names of neighbours stand above and below by turns.
+        place = (-7 if left else 7, 7 if number % 2 else -13)
+        axes.annotate(
+            draw(str(name)),
+            (time, value),
+            place,
+            textcoords="offset points",
+            ha="right" if left else "left",
+            fontsize=9,
+        )
+    axes.margins(x=0.08, y=0.16)
+    axes.set_xlabel("milliseconds a query (mrt)")
+    axes.set_ylabel(measure)
+    axes.set_title("Quality against time; the line joins what none beats in both", loc="left", fontsize=11)
+    _write_in(axes, fonts)
+    return figure
+
+
+def plot_training(*runs: str | Path) -> Figure:
+    """The loss of training runs over their steps, and below it the measure on held-out data where there is one.
+
+    Args:
+        *runs: folders that :func:`pyterrier_jacolbert.train.distill.distill` wrote, each named by its own name.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        ValueError: no run is given.
+        FileNotFoundError: a folder has no log.
+    """
+    if not runs:
+        raise ValueError("plot_training() needs a run; give it the folder of one.")
+    logs = {}
+    for run in map(Path, runs):
+        path = run / "log.jsonl"
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no log {path}; give the folder of a training run.")
+        logs[run.name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    measured = any("held_out" in line for log in logs.values() for line in log)
+    figure, axes = _figure(8.0, 5.2 if measured else 3.6)
+    panels = [("loss", "training loss", axes)]
+    if measured:
+        axes.remove()
+        panels = [
+            (key, label, figure.add_subplot(2, 1, number))
+            for number, (key, label) in enumerate(
+                (("loss", "training loss"), ("held_out", "held-out measure")), start=1
+            )
+        ]
+    for key, label, panel in panels:
+        for name, log in logs.items():
+            points = [(line["step"], line[key]) for line in log if key in line]
+            panel.plot(*np.array(points).reshape(-1, 2).T, label=name, marker="o" if len(points) < 40 else None, ms=3)
+        panel.set_ylabel(label)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    panels[-1][2].set_xlabel("step")
+    panels[0][2].legend(frameon=False)
+    return figure
+
+
 def length_statistics(index: SearchedIndex) -> pd.Series[float]:
     """How many token vectors the documents of an index have; deleted documents do not count.
+
+    Args:
+        index: the index.
 
     Returns:
         ``documents``, ``without text``, ``tokens`` in all, and of the lengths of documents ``mean``, ``median``,
@@ -176,6 +285,9 @@ def plot_lengths(index: SearchedIndex, *, bins: int = 60) -> Figure:
     Args:
         index: the index.
         bins: of the histogram, at most.
+
+    Returns:
+        The figure.
 
     Raises:
         ImportError: matplotlib is not installed.

@@ -71,9 +71,15 @@ class SearchedIndex(DirectoryArtifact):
         return self._recorded_model
 
     def encode_queries(self, texts: list[str]) -> list[np.ndarray]:
-        """Token vectors of queries, by the checkpoint of the index: for each float32 ``(n_positions, dim)``.
+        """Encodes queries with the checkpoint of the index.
 
         Warns where the checkpoint is not the one that encoded the documents.
+
+        Args:
+            texts: queries.
+
+        Returns:
+            For each float32 ``(n_positions, dim)``.
 
         Raises:
             ValueError: its vectors have another dimension than the stored ones.
@@ -110,6 +116,9 @@ class SearchedIndex(DirectoryArtifact):
             n_candidates: documents that the first stage leaves to the second; None goes by ``quality``.
             n_probe: centroids of each query token whose documents the first stage looks at; None goes by how many
                 tokens are searched, and by ``quality``.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.retrievers import Retriever
 
@@ -120,6 +129,9 @@ class SearchedIndex(DirectoryArtifact):
 
         Args:
             num_results: the most documents a query gets.
+
+        Returns:
+            The transformer.
         """
         return self.retriever(num_results=num_results, quality="exact")
 
@@ -133,19 +145,30 @@ class SearchedIndex(DirectoryArtifact):
             device: ``"cuda"``, ``"cuda:1"``, ``"cpu"``; None takes a GPU if there is one.
             dtype: ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"int8"``; None takes float16 on a GPU and float32
                 on a CPU.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.retrievers import TorchRetriever
 
         return TorchRetriever(self, num_results=num_results, device=device, dtype=dtype)
 
     def scorer(self) -> IndexScorer:
-        """A re-ranker that scores the documents of a frame with the stored vectors."""
+        """A re-ranker that scores the documents of a frame with the stored vectors.
+
+        Returns:
+            The transformer.
+        """
         from pyterrier_jacolbert.pipeline.scorers import IndexScorer
 
         return IndexScorer(self)
 
     def explainer(self) -> IndexExplainer:
-        """A transformer that adds ``contributions``, what each query token gave to the score, from stored vectors."""
+        """A transformer that adds ``contributions``, what each query token gave to the score, from stored vectors.
+
+        Returns:
+            The transformer.
+        """
         from pyterrier_jacolbert.pipeline.explainers import IndexExplainer
 
         return IndexExplainer(self)
@@ -178,6 +201,9 @@ class SearchedIndex(DirectoryArtifact):
             fields: ``"*"`` or ``"text"``, the one field that is stored: title, if it has one, and text.
             verbose: is taken for PyTerrier's sake; there is nothing to show.
 
+        Returns:
+            The transformer.
+
         Raises:
             ValueError: the index was built without ``store_text=True``, or another field is asked for.
         """
@@ -186,11 +212,15 @@ class SearchedIndex(DirectoryArtifact):
         if not self.meta()["settings"]["store_text"]:
             raise ValueError(f"{self!r} holds no text; build it with store_text=True, or take the data set's.")
         if fields not in ("*", "text") and list(fields) != ["text"]:
-            raise ValueError(f"{self!r} stores the field 'text' alone, not {fields!r}.")
+            raise ValueError(f"{self!r} stores the field 'text' alone, not {fields!r}; ask for 'text', or for '*'.")
         return StoredText(self)
 
     def embs_loader(self) -> StoredVectors:
-        """A transformer that adds ``doc_embs``, the stored vectors, to frames with ``docno``."""
+        """A transformer that adds ``doc_embs``, the stored vectors, to frames with ``docno``.
+
+        Returns:
+            The transformer.
+        """
         from pyterrier_jacolbert.pipeline.loaders import StoredVectors
 
         return StoredVectors(self)
@@ -203,6 +233,9 @@ class SearchedIndex(DirectoryArtifact):
             fb_embs: clusters of their vectors that join the query.
             beta: the weight of these.
             k: clusters.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.feedback import ColBERTPRF
 
@@ -213,6 +246,12 @@ class SearchedIndex(DirectoryArtifact):
 
         Their vectors stay in the files until these are compacted or merged. Objects that have the index open keep what
         they see.
+
+        Args:
+            docnos: of documents that the index has.
+
+        Returns:
+            This index.
 
         Raises:
             ValueError: the index does not have one of them; nothing is deleted then.
@@ -227,13 +266,20 @@ class SearchedIndex(DirectoryArtifact):
     def compact(self) -> Self:
         """Rewrites the files without the deleted documents; docids move up, docnos and rankings stay.
 
+        Returns:
+            This index.
+
         Raises:
             BlockingIOError: another process is writing to the index.
         """
         raise NotImplementedError
 
     def stats(self) -> dict[str, Any]:
-        """Documents, deleted documents, tokens, dim, compression, bytes per token, and settings."""
+        """What the index holds.
+
+        Returns:
+            ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``bytes_per_token`` and the settings.
+        """
         raise NotImplementedError
 
     def index_inputs(self) -> list[list[str]]:
@@ -245,15 +291,27 @@ class SearchedIndex(DirectoryArtifact):
         return int(meta["documents"] - meta["files"].get("deleted", {"shape": [0]})["shape"][0])
 
     def docnos(self) -> Docnos:
-        """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
+        """The docnos, by docid: a sequence over mapped files, with look-ups both ways.
+
+        Returns:
+            The sequence.
+        """
         return self._files().docnos
 
     def token_vectors(self) -> Stored:
-        """The stored vectors by docid, decoded when they are asked for."""
+        """The stored vectors by docid, decoded when they are asked for.
+
+        Returns:
+            What gives rows of float32 ``(n_tokens, dim)`` by docid.
+        """
         return self._files()
 
     def parts(self) -> list[Stored]:
-        """The stored vectors as they are in files: of one index, or shard by shard."""
+        """The stored vectors as they are in files: of one index, or shard by shard.
+
+        Returns:
+            One for each part, in the order of docids.
+        """
         return [self._files()]
 
     def _files(self) -> Stored:

@@ -92,7 +92,7 @@ def encode_shard(
     if not 1 <= number <= of:
         raise ValueError(f"There is no shard {number} of {of}; give a number from 1 to {of}.")
     if iter(docs) is docs:
-        raise ValueError("Shards are cut from all documents, which are counted first; give a list, not a generator.")
+        raise ValueError("index_shard counts all documents before it reads its own; give a list, not a generator.")
     total = len(docs) if isinstance(docs, Sized) else sum(1 for _ in docs)
     blocks = -(-total // indexer.shard_documents)
     if blocks < of:
@@ -103,7 +103,7 @@ def encode_shard(
     first, end = (place * blocks // of * indexer.shard_documents for place in (number - 1, number))
     records = docs.iloc[first:end] if isinstance(docs, pd.DataFrame) else itertools.islice(docs, first, end)
     if indexer.path is None:
-        raise ValueError("Shards lie side by side at a path; give the indexer one.")
+        raise ValueError("Shards lie side by side at a path; give one to JaColBERTIndexer.")
     path = Path(indexer.path)
     if ShardedIndex(path).built():
         raise FileExistsError(f"{path} exists already; choose another path.")

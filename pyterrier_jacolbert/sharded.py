@@ -56,16 +56,28 @@ class ShardedIndex(SearchedIndex):
     ARTIFACT_FORMAT = "jacolbert_shards"
 
     def shards(self) -> list[JaColBERTIndex]:
-        """The shards, in order."""
+        """The shards, in order.
+
+        Returns:
+            Each as an index of its own.
+        """
         return [JaColBERTIndex(self.path / entry["folder"], self._model) for entry in self.meta()["shards"]]
 
     def parts(self) -> list[Stored]:
-        """The stored vectors, shard by shard; what is deleted in the whole is deleted in its shard."""
+        """The stored vectors, shard by shard; what is deleted in the whole is deleted in its shard.
+
+        Returns:
+            One for each shard, in the order of docids.
+        """
         return self._views(self.opened_shards())
 
     def opened_shards(self) -> StoredShards:
-        """The stored vectors of all shards, and where each shard's begin."""
-        stored: Any = self.token_vectors()
+        """The stored vectors of all shards, and where each shard's begin.
+
+        Returns:
+            The files, mapped.
+        """
+        stored: StoredShards = self.token_vectors()  # type: ignore[assignment] # what _opened gives here
         return stored
 
     def ray_retriever(self, **settings: Any) -> RayRetriever:  # noqa: ANN401
@@ -73,6 +85,9 @@ class ShardedIndex(SearchedIndex):
 
         Args:
             **settings: as :class:`~pyterrier_jacolbert.distributed.RayRetriever` takes them.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.distributed import RayRetriever
 
@@ -86,7 +101,20 @@ class ShardedIndex(SearchedIndex):
         documents_per_shard: int = 2**18,
         **settings: Any,
     ) -> ShardedIndex:
-        """Builds the index at this path, in this process; see :class:`JaColBERTIndexer`, whose settings it takes."""
+        """Builds the index at this path, in this process.
+
+        Args:
+            docs: as :meth:`JaColBERTIndexer.index` takes them.
+            mode: what happens where something stands at the path; see :class:`JaColBERTIndexer`.
+            documents_per_shard: a multiple of ``shard_documents``.
+            **settings: as :class:`JaColBERTIndexer` takes them.
+
+        Returns:
+            This index.
+
+        Raises:
+            FileExistsError, ValueError, BlockingIOError: as :meth:`JaColBERTIndexer.index`.
+        """
         from pyterrier_jacolbert.executors import SerialExecutor
         from pyterrier_jacolbert.indexer import JaColBERTIndexer
 
@@ -108,6 +136,9 @@ class ShardedIndex(SearchedIndex):
             docs: as :meth:`JaColBERTIndexer.index` takes them, with docnos that the index does not have.
             shard_documents: documents that are encoded and brought to the disk together.
             verbose: whether to show a progress bar.
+
+        Returns:
+            This index.
 
         Raises:
             ValueError: a docno that the index has already, or a document that cannot be indexed.
@@ -136,6 +167,9 @@ class ShardedIndex(SearchedIndex):
             shard_documents: documents that are encoded and brought to the disk together.
             verbose: whether to show a progress bar.
 
+        Returns:
+            This index.
+
         Raises:
             IndexError: there is no such shard.
             ValueError, BlockingIOError: as :meth:`append`.
@@ -144,7 +178,7 @@ class ShardedIndex(SearchedIndex):
             meta, stored = self._swept()
             folders = [entry["folder"] for entry in meta["shards"]]
             if not 0 <= number < len(folders):
-                raise IndexError(f"{self!r} has the shards 0 to {len(folders) - 1}, and no shard {number}.")
+                raise IndexError(f"{self!r} has no shard {number}; give a number from 0 to {len(folders) - 1}.")
             first, end = stored.bounds[number : number + 2].tolist()
             folders[number] = self._encode(docs, stored, range(first, end), shard_documents, verbose)
             gone = stored.deleted.astype(np.int64)
@@ -158,6 +192,9 @@ class ShardedIndex(SearchedIndex):
 
     def compact(self) -> Self:
         """Rewrites the shards that have deleted documents without them; docids move up, docnos and rankings stay.
+
+        Returns:
+            This index.
 
         Raises:
             BlockingIOError: another process is writing to the index.
@@ -177,7 +214,11 @@ class ShardedIndex(SearchedIndex):
         return self._changed()
 
     def stats(self) -> dict[str, Any]:
-        """As :meth:`JaColBERTIndex.stats`, of all shards together, and their number."""
+        """What the index holds, all shards together.
+
+        Returns:
+            As :meth:`JaColBERTIndex.stats`, and the number of shards.
+        """
         meta = self.meta()
         tokens = max(1, meta["tokens"])
         return {
@@ -246,7 +287,7 @@ class ShardedIndex(SearchedIndex):
 
     def _next_shard(self) -> str:
         """The name of a folder for another shard."""
-        folder = self.path / self.meta()["shards"][0]["folder"]
+        folder: Path = self.path / self.meta()["shards"][0]["folder"]
         highest = max(int(other.name) for other in folder.parent.glob("[0-9]*"))
         return (folder.parent / f"{highest + 1:04}").relative_to(self.path).as_posix()
 

@@ -81,7 +81,7 @@ def measurements(path: Path = FILE) -> list[dict[str, Any]]:
         of_device = entry.get("measure") == "encode"
         fields |= {"device", "model"} if of_device else {"documents", "tokens", "dim", "compression", "threads"}
         if missing := sorted(fields - entry.keys()):
-            raise ValueError(f"A measurement in {path} has no {missing[0]!r}: {entry}.")
+            raise ValueError(f"A measurement in {path} has no {missing[0]!r}; add it to {entry}.")
     return list(entries)
 
 

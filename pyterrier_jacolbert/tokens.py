@@ -182,7 +182,7 @@ def _spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:  # noqa: AN
     elif hasattr(tokenizer, "word_tokenizer") and hasattr(tokenizer, "subword_tokenizer"):
         pieces = list(_word_pieces(tokenizer, text))
         spelled = tokenizer.convert_tokens_to_ids([piece for piece, _ in pieces])
-        special = tokenizer.num_special_tokens_to_add()
+        special = int(tokenizer.num_special_tokens_to_add())
         count = len(ids) - special
         for before in range(special + 1):
             if ids[before : before + count] == spelled[:count]:

@@ -443,7 +443,9 @@ def test_asking_for_what_is_not_there(start, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training goes on on the CPU"):
         assert module._available("cuda") == "cpu"
-    with pytest.warns(UserWarning, match="A CPU does not train in float16; the products are done in bfloat16"):
+    with pytest.warns(
+        UserWarning, match="A CPU does not train with precision='float16'; the products are done in bfloat16"
+    ):
         arguments = module._arguments(dataclasses.replace(STAGE, precision="float16"), tmp_path, "cpu", 4, 1)
     assert arguments.bf16
     assert not arguments.fp16

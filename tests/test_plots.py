@@ -1,6 +1,7 @@
 """Plots have the text they should, in a font that has it, and the numbers behind them are right."""
 
 import importlib.util
+import json
 import warnings
 
 import numpy as np
@@ -148,3 +149,71 @@ def test_lengths_are_those_of_the_documents_that_are_there(model, docs, tmp_path
     index.delete(["d1", "d6"])
     assert plots.length_statistics(index)["documents"] == len(docs) - 2
     assert plots.length_statistics(index)["without text"] == 0
+
+
+def experiment():
+    return pd.DataFrame(
+        {
+            "name": ["BM25", "遅いが良い", "slow and worse", "fast"],
+            "nDCG@10": [0.5, 0.9, 0.6, 0.7],
+            "nDCG@10 p-value": [float("nan"), 0.01, 0.2, 0.3],
+            "mrt": [0.5, 40.0, 90.0, 2.0],
+        }
+    )
+
+
+def test_latency_is_drawn_against_the_measure_and_what_none_beats_is_joined(tmp_path):
+    figure = plots.plot_latency(experiment())
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "nDCG@10"
+    assert axes.get_xscale() == "log"
+    (line,) = axes.get_lines()
+    assert line.get_xydata().tolist() == [[0.5, 0.5], [2.0, 0.7], [40.0, 0.9]]
+    assert sorted(axes.collections[0].get_offsets().tolist()) == [[0.5, 0.5], [2.0, 0.7], [40.0, 0.9], [90.0, 0.6]]
+    assert set(experiment()["name"]) <= set(texts_of(figure))
+    assert draw(figure, tmp_path).shape[2] == 4
+
+
+def test_names_of_the_latency_plot_do_not_overlap():
+    figure = plots.plot_latency(experiment())
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 4
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    assert all(figure.bbox.contains(*corner) for box in boxes for corner in box.corners())
+
+
+@pytest.mark.parametrize("missing", ["mrt", "nDCG@10"])
+def test_a_table_without_times_or_measures_is_told_what_to_give(missing):
+    with pytest.raises(ValueError, match="give what pt.Experiment returns with the measures .nDCG"):
+        plots.plot_latency(experiment().drop(columns=[missing, "nDCG@10 p-value"]))
+
+
+def test_a_measure_that_the_table_lacks_is_named():
+    with pytest.raises(ValueError, match="no measure 'RR'; name one of nDCG@10"):
+        plots.plot_latency(experiment(), measure="RR")
+
+
+def write_log(folder, lines):
+    folder.mkdir()
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+def test_training_curves_of_several_runs(tmp_path):
+    plain = write_log(tmp_path / "plain", [{"step": 10, "loss": 2.0}, {"step": 20, "loss": 1.0}])
+    held_out = write_log(tmp_path / "held out", [{"step": 10, "loss": 3.0}, {"step": 10, "held_out": 0.6}])
+    (axes,) = plots.plot_training(plain).axes
+    assert axes.get_lines()[0].get_xydata().tolist() == [[10, 2], [20, 1]]
+    figure = plots.plot_training(plain, held_out)
+    losses, measures = figure.axes
+    assert [line.get_label() for line in losses.get_lines()] == ["plain", "held out"]
+    assert measures.get_lines()[1].get_xydata().tolist() == [[10, 0.6]]
+    assert draw(figure, tmp_path).shape[2] == 4
+
+
+def test_a_run_without_a_log_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no log .*log.jsonl; give the folder of a training run"):
+        plots.plot_training(tmp_path)
+    with pytest.raises(ValueError, match="give it the folder of one"):
+        plots.plot_training()

@@ -119,8 +119,10 @@ class JaColBERTDataset(IRDSDataset):
             The address, or None if there is none.
         """
         if self._irds_id in _BORROWED:
-            return super().info_url()
-        return self.irds_ref().documentation().get("url")
+            page: str | None = super().info_url()  # type: ignore[no-untyped-call] # PyTerrier's has no types
+            return page
+        home: str | None = self.irds_ref().documentation().get("url")  # type: ignore[no-untyped-call]
+        return home
 
 
 class JaColBERTDatasetProvider(pt.datasets.DatasetProvider):
@@ -139,11 +141,11 @@ class JaColBERTDatasetProvider(pt.datasets.DatasetProvider):
             KeyError: There is no such data set; the message names those that are near.
         """
         if name not in _IRDS_IDS:
-            raise KeyError(f"There is no data set {name!r} here; {_nearest(name)}.")
+            raise KeyError(f"There is no data set {name!r} here; there are {_nearest(name)}.")
         register()
         if name.startswith("mmarco/") and not (ir_datasets.util.home_path() / "mmarco").exists():
             ir_datasets.log.easy().info(f"[{name}] {_MMARCO_NOTICE}")
-        return JaColBERTDataset(_IRDS_IDS[name])
+        return JaColBERTDataset(_IRDS_IDS[name])  # type: ignore[no-untyped-call] # PyTerrier's has no types
 
     def list_dataset_names(self) -> Iterable[str]:
         """The names of the data sets.
@@ -158,4 +160,4 @@ def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name, _IRDS_IDS, n=4, cutoff=0.5)
     same_set = [known for known in sorted(_IRDS_IDS) if known.split("/")[0] == name.split("/")[0]]
     found = list(dict.fromkeys([*same_set[:6], *near]))
-    return f"there are {', '.join(found)}" if found else f"there are {', '.join(sorted(_IRDS_IDS))}"
+    return ", ".join(found or sorted(_IRDS_IDS))

@@ -17,7 +17,7 @@ from ir_datasets.indices.base import Docstore
 from pyterrier_jacolbert.datasets._collection import Lazy, TitledDoc
 
 
-class Docs(BaseDocs):
+class Docs(BaseDocs):  # type: ignore[misc] # ir_datasets has no types
     """The documents of a collection."""
 
     def __init__(self, lazy: Lazy, namespace: str, lang: str) -> None:
@@ -51,7 +51,7 @@ class Docs(BaseDocs):
         return self._lang
 
 
-class Queries(BaseQueries):
+class Queries(BaseQueries):  # type: ignore[misc] # ir_datasets has no types
     """The queries of a collection."""
 
     def __init__(self, lazy: Lazy, namespace: str, lang: str) -> None:
@@ -65,7 +65,8 @@ class Queries(BaseQueries):
 
     def queries_cls(self) -> type[GenericQuery]:
         """The type of a query: with a second text field PyTerrier would ask the user which one is the query."""
-        return GenericQuery
+        query: type[GenericQuery] = GenericQuery
+        return query
 
     def queries_namespace(self) -> str:
         """What ids of queries are unique within."""
@@ -76,7 +77,7 @@ class Queries(BaseQueries):
         return self._lang
 
 
-class Qrels(BaseQrels):
+class Qrels(BaseQrels):  # type: ignore[misc] # ir_datasets has no types
     """The relevance judgements of a collection."""
 
     def __init__(self, lazy: Lazy, relevance: dict[int, str]) -> None:
@@ -92,7 +93,7 @@ class Qrels(BaseQrels):
         return self._relevance
 
 
-class ScoredDocs(BaseScoredDocs):
+class ScoredDocs(BaseScoredDocs):  # type: ignore[misc] # ir_datasets has no types
     """The candidates of a collection. Their scores are all 0: a source's order may tell which one is relevant."""
 
     def __init__(self, lazy: Lazy) -> None:
@@ -103,7 +104,7 @@ class ScoredDocs(BaseScoredDocs):
         return iter(self._lazy.collection.scoreddocs)
 
 
-class _SequenceDocstore(Docstore):
+class _SequenceDocstore(Docstore):  # type: ignore[misc] # ir_datasets has no types
     """Documents by id. The stores of `ir_datasets` copy the collection to disk first, as pickles; this one does not."""
 
     def __init__(self, lazy: Lazy) -> None:

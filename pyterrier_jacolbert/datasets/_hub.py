@@ -71,7 +71,7 @@ class HubFiles:
         try:
             from huggingface_hub import snapshot_download
         except ImportError:
-            raise ImportError(_needs(self.repo, "huggingface_hub")) from None
+            raise _needs(self.repo, "huggingface_hub") from None
         if self.revision is None:
             warnings.warn(
                 f"No revision of {self.repo} is pinned; its newest files are read, and their record counts checked.",
@@ -148,7 +148,7 @@ def _parquet_rows(path: Path, columns: Sequence[str], optional: Sequence[str]) -
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ImportError(_needs(path.name, "pyarrow")) from None
+        raise _needs(path.name, "pyarrow") from None
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
@@ -187,5 +187,5 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} cannot be read ({problem}); remove it to have it downloaded again.")
 
 
-def _needs(what: str, package: str) -> str:
-    return f"{what} needs {package}: pip install 'pyterrier-jacolbert[evaluate]'."
+def _needs(what: str, package: str) -> ImportError:
+    return ImportError(f"{what} needs {package}: pip install 'pyterrier-jacolbert[evaluate]'.")

@@ -67,5 +67,7 @@ def _mteb_docs(corpus: Sequence[Path]) -> Iterator[TitledDoc]:
 def _id(row: dict[str, object], files: Sequence[Path]) -> str:
     value = row["id"] if row["id"] is not None else row["_id"]
     if value is None:
-        raise ValueError(f"{files[0]} has neither a column 'id' nor '_id'; it is not the file that was published.")
+        raise ValueError(
+            f"{files[0]} has neither a column 'id' nor '_id'; it is not the file that was published, so get it again."
+        )
     return str(value)

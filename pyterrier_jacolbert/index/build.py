@@ -140,7 +140,8 @@ class Builder:
     @property
     def dim(self) -> int | None:
         """Numbers a vector; None before the first document."""
-        return self._journal["dim"]
+        dim: int | None = self._journal["dim"]
+        return dim
 
     @property
     def tokens(self) -> int:

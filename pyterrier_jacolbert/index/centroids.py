@@ -81,7 +81,8 @@ def _kmeans(vectors: np.ndarray, n_centroids: int, seed: int) -> np.ndarray:
 def _shares(sizes: np.ndarray, count: int) -> np.ndarray:
     """Divides a number by sizes, with at least one for each that is not 0: int64, with the sum ``count`` or less."""
     shares = np.maximum(sizes * (count - np.count_nonzero(sizes)) // sizes.sum(), 0) + (sizes > 0)
-    return np.minimum(shares, sizes)
+    least: np.ndarray = np.minimum(shares, sizes)
+    return least
 
 
 def nearest(vectors: np.ndarray, centroids: np.ndarray) -> np.ndarray:

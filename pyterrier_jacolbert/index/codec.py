@@ -154,7 +154,8 @@ class Int8Codec:
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Multiplies codes and scales, and turns them back."""
-        return self.rotated(columns) @ self.rotation.T
+        turned: np.ndarray = self.rotated(columns) @ self.rotation.T
+        return turned
 
 
 def cosine_transform(dim: int) -> np.ndarray:
@@ -166,7 +167,8 @@ def cosine_transform(dim: int) -> np.ndarray:
     signs = np.where(np.random.default_rng(0).integers(2, size=dim), 1.0, -1.0)
     waves = np.cos(np.pi * (np.arange(dim)[:, None] + 0.5) * np.arange(dim) / dim) * np.sqrt(2 / dim)
     waves[:, 0] /= np.sqrt(2)
-    return (signs[:, None] * waves).astype(np.float32)
+    rotation: np.ndarray = (signs[:, None] * waves).astype(np.float32)
+    return rotation
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ class ResidualCodec:
     @property
     def dim(self) -> int:
         """Dimensions of a vector."""
-        return self.rotation.shape[0]
+        return int(self.rotation.shape[0])
 
     @property
     def columns(self) -> dict[str, Column]:
@@ -240,7 +242,8 @@ class ResidualCodec:
             self.bits,
             out,
         )
-        return out @ self.rotation.T
+        turned: np.ndarray = out @ self.rotation.T
+        return turned
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """The length factor and the norm factor of each gain: float32 ``(256,)`` each."""
@@ -390,7 +393,8 @@ def lloyd_levels(values: np.ndarray, bits: int, *, rounds: int = 30, most: int =
         counts = np.diff(edges)
         means = (sums[edges[1:]] - sums[edges[:-1]]) / np.maximum(counts, 1)
         levels = np.sort(np.where(counts > 0, means, levels))
-    return levels.astype(np.float32)
+    found: np.ndarray = levels.astype(np.float32)
+    return found
 
 
 def random_rotation(dim: int, seed: int) -> np.ndarray:
@@ -404,7 +408,8 @@ def _norms(lengths: np.ndarray, sums: np.ndarray) -> np.ndarray:
     """What brings centroid + length * rounded to length 1."""
     _, _, cc, cr, rr = sums.astype(np.float64).T
     squares = cc + 2 * lengths * cr + lengths**2 * rr
-    return 1 / np.sqrt(np.maximum(squares, 1e-12))
+    inverse: np.ndarray = 1 / np.sqrt(np.maximum(squares, 1e-12))
+    return inverse
 
 
 def _range(factors: np.ndarray) -> np.ndarray:
@@ -418,10 +423,12 @@ def _range(factors: np.ndarray) -> np.ndarray:
 
 def _to_codes(factors: np.ndarray, limits: np.ndarray) -> np.ndarray:
     steps = (np.log(factors) - limits[0]) / (limits[1] - limits[0]) * 255
-    return np.clip(np.rint(steps), 0, 255).astype(np.uint8)
+    codes: np.ndarray = np.clip(np.rint(steps), 0, 255).astype(np.uint8)
+    return codes
 
 
 def _from_codes(codes: np.ndarray, limits: np.ndarray) -> np.ndarray:
     """Factors: float32 ``(n,)``."""
     table = np.exp(limits[0] + np.arange(256) / 255 * (limits[1] - limits[0])).astype(np.float32)
-    return table[codes]
+    factors: np.ndarray = table[codes]
+    return factors

@@ -99,7 +99,9 @@ class Docnos(Sequence[str]):
         if isinstance(docid, slice):
             return [self._encoded(i).decode("utf-8") for i in range(*docid.indices(len(self)))]
         if not -len(self) <= docid < len(self):
-            raise IndexError(f"docid {docid} is outside the {len(self)} documents of the index")
+            raise IndexError(
+                f"The docid {docid} is outside the index; give one below {len(self)}, its number of documents."
+            )
         return self._encoded(int(docid) % len(self)).decode("utf-8")
 
     def docids(self, docnos: Sequence[str]) -> np.ndarray:
@@ -156,7 +158,8 @@ class Docnos(Sequence[str]):
         return -1
 
     def _encoded(self, docid: int) -> bytes:
-        return self._bytes[self._starts[docid] : self._starts[docid + 1]].tobytes()
+        name: np.ndarray = self._bytes[self._starts[docid] : self._starts[docid + 1]]
+        return name.tobytes()
 
 
 def _hashes(encoded: Sequence[bytes]) -> np.ndarray:

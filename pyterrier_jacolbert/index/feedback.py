@@ -61,7 +61,8 @@ class Rarity:
     def idf(self, vectors: np.ndarray) -> np.ndarray:
         """``log((N + 1) / (n + 1))`` of each vector's nearest centroid: float32 ``(n,)``."""
         found = self.document_frequencies[nearest(vectors, self.centroids)]
-        return np.log((self.n_docs + 1) / (found + 1)).astype(np.float32)
+        idf: np.ndarray = np.log((self.n_docs + 1) / (found + 1)).astype(np.float32)
+        return idf
 
 
 def expansion(feedback: np.ndarray, rarity: Rarity, n_clusters: int, fb_embs: int) -> tuple[np.ndarray, np.ndarray]:

@@ -271,6 +271,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return None
     except UnicodeDecodeError:
         text = ""
+    content: dict[str, Any] | None
     try:
         content = json.loads(text)
         content.pop("digest")

@@ -521,4 +521,5 @@ def _splat(builder: ir.IRBuilder, value: ir.Value, lanes: int) -> ir.Value:
 
 def _call(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+    declared = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call] # numba's
+    return builder.call(declared, arguments)

@@ -30,11 +30,13 @@ def kernel(reference: _Kernel) -> Callable[[_Kernel], _Kernel]:
     def compiled(function: _Kernel) -> _Kernel:
         if numba is None:
             return reference
+        found: _Kernel
         try:
-            return numba.njit(nogil=True, cache=True)(function)
+            found = numba.njit(nogil=True, cache=True)(function)
         except RuntimeError:  # numba finds no folder that it can write to
             _tell()
-            return numba.njit(nogil=True)(function)
+            found = numba.njit(nogil=True)(function)
+        return found
 
     return compiled
 

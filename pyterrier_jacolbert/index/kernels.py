@@ -14,7 +14,9 @@ from pyterrier_jacolbert.index.panels import OFFSET, WIDTH, rows_of
 
 try:
     from pyterrier_jacolbert.index.instructions import (
-        LAYOUTS,
+        LAYOUTS as LAYOUTS,
+    )
+    from pyterrier_jacolbert.index.instructions import (
         look_up,
         raise_to_entries,
         raise_to_products,

@@ -38,7 +38,9 @@ class Shard:
         for docno, rows in zip(self.docnos, self.vectors, strict=True):
             if rows.ndim != 2 or (dim is not None and rows.shape[1] != dim):
                 expected = "(n_tokens, dim)" if dim is None else f"(n_tokens, {dim})"
-                raise ValueError(f"The vectors of document {docno!r} have shape {rows.shape}, not {expected}.")
+                raise ValueError(
+                    f"The vectors of document {docno!r} have shape {rows.shape}, not {expected}; make one row a token."
+                )
             if not np.isfinite(rows).all():
                 raise ValueError(f"The vectors of document {docno!r} hold NaN or infinity; check the checkpoint.")
             dim = rows.shape[1]

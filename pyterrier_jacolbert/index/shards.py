@@ -87,7 +87,10 @@ class StoredShards(Stored):
         self.deleted = np.unique(np.concatenate(gone)).astype(np.uint32)
         self.docnos = Docnos(directory, files, self._is_deleted, self.names(parts))
         if len(self.docnos) != len(self):
-            raise ValueError(f"{directory} names {len(self.docnos)} documents and its shards hold {len(self)}.")
+            raise ValueError(
+                f"{directory} names {len(self.docnos)} documents and its shards hold {len(self)}, so the index is "
+                "damaged; build it again, or fetch it again."
+            )
         self.texts: Any = None
         texts = [part.texts for part in parts if part.texts is not None]
         if len(texts) == len(parts):

@@ -82,7 +82,7 @@ class Stored:
             ValueError: the index holds no text.
         """
         if self.texts is None:
-            raise ValueError("The index holds no text.")
+            raise ValueError("The index holds no text; build it with store_text=True.")
         content, starts = self.texts
         return zlib.decompress(content[starts[docid] : starts[docid + 1]].tobytes()).decode("utf-8")
 

@@ -34,6 +34,12 @@ class TextExplainer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``contributions``.
 
+        Args:
+            inp: a frame with ``qid``, ``query``, ``docno`` and the text column.
+
+        Returns:
+            The frame with ``contributions``: for each row float32 ``(n_query_tokens,)``, whose sum is the score.
+
         Raises:
             pt.validate.InputValidationError: a column is missing.
             ValueError: an id, query or text that is not a string.
@@ -75,6 +81,12 @@ class IndexExplainer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``contributions``.
 
+        Args:
+            inp: a frame with ``qid``, ``query`` or ``query_embs``, and ``docno``.
+
+        Returns:
+            The frame with ``contributions``: for each row float32 ``(n_query_tokens,)``, whose sum is the score.
+
         Raises:
             pt.validate.InputValidationError: a column is missing.
             ValueError: an id or query that is not a string, or documents that the index does not have.
@@ -87,6 +99,7 @@ class IndexExplainer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.explain import frame_contributions
 
+        # One look at the index: it may change between two.
         stored = self.index.token_vectors()
         docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         query_codes, queries = index_queries(self.index, stored, inp)

@@ -32,6 +32,9 @@ class ColBERTPRF(SettingsTransformer):
         fb_embs: clusters that join the query.
         beta: their weight.
         k: clusters.
+
+    Raises:
+        ValueError: a number that is not positive, or a ``beta`` below 0.
     """
 
     schematic: dict[str, Any] = {"label": "ColBERT-PRF", "help_url": None}
@@ -51,6 +54,9 @@ class ColBERTPRF(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Makes the queries of a ranking longer.
+
+        Args:
+            inp: a ranking: ``qid``, ``query``, ``docno``, ``rank``.
 
         Returns:
             A row a query, in the ranking's order, with the query columns and ``query_embs``; the query's text stands in

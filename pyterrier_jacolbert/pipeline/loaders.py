@@ -27,6 +27,12 @@ class StoredText(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``text``; a text that is there is replaced.
 
+        Args:
+            inp: a frame with ``docno``.
+
+        Returns:
+            The frame with ``text``, in its order.
+
         Raises:
             pt.validate.InputValidationError: ``docno`` is missing.
             ValueError: documents that the index does not have.
@@ -52,6 +58,12 @@ class StoredVectors(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """The rows with ``doc_embs``; vectors that are there are replaced.
+
+        Args:
+            inp: a frame with ``docno``.
+
+        Returns:
+            The frame with ``doc_embs``: for each row float32 ``(n_tokens, dim)``.
 
         Raises:
             pt.validate.InputValidationError: ``docno`` is missing.

@@ -67,6 +67,12 @@ class BaseRetriever(SettingsTransformer):
     def filter(self, docnos: Sequence[str]) -> Self:
         """A retriever of these documents alone; the fewer, the faster.
 
+        Args:
+            docnos: the only documents to search.
+
+        Returns:
+            A new retriever; this one stays as it is.
+
         Raises:
             ValueError: (when it searches) the index does not have one of them.
         """
@@ -78,6 +84,9 @@ class BaseRetriever(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Ranks the index for each query of a frame.
+
+        Args:
+            inp: a frame with ``qid`` and ``query`` or ``query_embs``.
 
         Returns:
             The query columns with docno, score and rank: queries in the frame's order, best document first, ties by
@@ -151,6 +160,9 @@ class Retriever(BaseRetriever):
         n_probe: centroids of each query token whose documents the first stage looks at. None looks at all documents
             where less than 5 million tokens are searched, and beyond takes 4 if fast, 8 if balanced.
         docnos: the documents to search; None takes all.
+
+    Raises:
+        ValueError: a setting that is none of the above.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT", "help_url": None}
@@ -204,6 +216,9 @@ class TorchRetriever(BaseRetriever):
         dtype: of the products: ``"float16"``, ``"bfloat16"``, ``"float32"`` or ``"int8"``; None takes float16 on a GPU
             and float32 on a CPU.
         docnos: the documents to search; None takes all.
+
+    Raises:
+        ValueError: a setting that is none of the above.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT torch", "help_url": None}
@@ -262,6 +277,6 @@ def _by_allowed(inp: pd.DataFrame) -> list[tuple[np.ndarray, tuple[str, ...] | N
     groups: dict[tuple[str, ...], list[int]] = {}
     for row, (qid, names) in enumerate(zip(inp[QID], inp[ALLOWED_DOCNOS], strict=True)):
         if isinstance(names, str) or not hasattr(names, "__iter__"):
-            raise ValueError(f"The {ALLOWED_DOCNOS} of qid {qid!r} are {names!r}, not a list of docnos.")
+            raise ValueError(f"The {ALLOWED_DOCNOS} of qid {qid!r} are {names!r}; give a list of docnos.")
         groups.setdefault(tuple(names), []).append(row)
     return [(np.array(rows), names) for names, rows in groups.items()]

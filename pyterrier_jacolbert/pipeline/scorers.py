@@ -33,6 +33,9 @@ class TextScorer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Scores each row's document for its query.
 
+        Args:
+            inp: a frame with ``qid``, ``query``, ``docno`` and the text column.
+
         Returns:
             The rows with new score and rank: queries in order of first appearance, best document first, ties by docno
             descending. A document without text gets the least score there is, -1 for each query position.
@@ -71,6 +74,12 @@ class IndexScorer(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Scores each row's document for its query; as :meth:`TextScorer.transform`, from the index.
+
+        Args:
+            inp: a frame with ``qid``, ``query`` or ``query_embs``, and ``docno``.
+
+        Returns:
+            As :meth:`TextScorer.transform`.
 
         Raises:
             pt.validate.InputValidationError: a column is missing.

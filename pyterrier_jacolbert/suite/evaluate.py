@@ -137,7 +137,7 @@ def evaluate(
     if len(set(names)) != len(names):
         raise ValueError(f"Two systems have one name in {', '.join(names)}; name them apart: NAME=SYSTEM.")
     if baseline is not None and baseline not in names:
-        raise ValueError(f"The baseline {baseline!r} is not among the systems: {', '.join(names)}.")
+        raise ValueError(f"The baseline {baseline!r} is not among the systems; name one of {', '.join(names)}.")
     store = RunStore(output / "runs")
     found: dict[str, TaskResult] = {}
     for how in [protocol_of(task, protocol) for task in tasks]:
@@ -170,7 +170,10 @@ def measure(
     qids = qrels["qid"].drop_duplicates()
     for name, run in runs.items():
         if not run["qid"].isin(qids).any():
-            raise ValueError(f"The run of {name} has none of the {len(qids)} judged queries of {protocol.task}.")
+            raise ValueError(
+                f"The run of {name} has none of the {len(qids)} judged queries of {protocol.task}; check that its qids "
+                "are those of the task."
+            )
     topics = pd.DataFrame({"qid": qids.to_numpy(), "query": ""})
     tested = baseline is not None and len(runs) > 1
     table = pt.Experiment(

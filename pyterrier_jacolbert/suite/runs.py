@@ -40,7 +40,7 @@ def read_run(path: Path) -> pd.DataFrame:
         ImportError: a package that reads ranx's format is not installed.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no run {path}.")
+        raise FileNotFoundError(f"There is no run {path}; give a TREC run file.")
     try:
         frame = _read_ranx(path) if path.suffix == ".lz4" else pt.io.read_results(str(path), format="trec")
         frame = frame.astype({"qid": str, "docno": str, "score": float})
@@ -76,12 +76,15 @@ def read_qrels(path: Path) -> pd.DataFrame:
         ValueError: it is not in that format.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"There are no judgements at {path}.")
+        raise FileNotFoundError(f"There are no judgements at {path}; give a file in TREC's qrels format.")
     try:
         frame = pd.read_csv(path, sep=r"\s+", names=["qid", "iteration", "docno", "label"], dtype=str)
         return frame[["qid", "docno", "label"]].astype({"label": int})
     except ValueError as error:
-        raise ValueError(f"{path} is not in TREC's qrels format ({str(error).splitlines()[0]}).") from None
+        problem = str(error).splitlines()[0]
+        raise ValueError(
+            f"{path} is not in TREC's qrels format ({problem}); make lines of QID 0 DOCNO LABEL of it."
+        ) from None
 
 
 class RunStore:

@@ -201,6 +201,9 @@ def system(spec: str, *, device: str | None = None, dtype: str = "auto") -> Syst
         device: where a checkpoint runs; None takes a GPU if there is one.
         dtype: how a checkpoint encodes documents, as :class:`~pyterrier_jacolbert.model.JaColBERT` takes it.
 
+    Returns:
+        The system.
+
     Raises:
         ValueError: the module has no such name, or it is not a pipeline.
         ImportError: there is no such module.
@@ -218,7 +221,9 @@ def system(spec: str, *, device: str | None = None, dtype: str = "auto") -> Syst
     if colon and not path.exists():
         pipeline = getattr(importlib.import_module(module), attribute, None)
         if not isinstance(pipeline, pt.Transformer) and not callable(pipeline):
-            raise ValueError(f"{what} is not a pipeline, nor a function that makes one for a task.")
+            raise ValueError(
+                f"{what} is not a pipeline, nor a function that makes one for a task; name one as MODULE:NAME."
+            )
         return PipelineSystem(name or attribute, pipeline)
     from pyterrier_jacolbert.model import JaColBERT
 

@@ -199,7 +199,7 @@ def _arguments(
 ) -> MultiVectorEncoderTrainingArguments:
     precision = stage.precision
     if precision == "float16" and device == "cpu":
-        warnings.warn("A CPU does not train in float16; the products are done in bfloat16.", stacklevel=3)
+        warnings.warn("A CPU does not train with precision='float16'; the products are done in bfloat16.", stacklevel=3)
         precision = "bfloat16"
     schedule_free = stage.schedule == "schedule_free"
     return MultiVectorEncoderTrainingArguments(
@@ -236,7 +236,7 @@ _SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup"}
 
 def _is_last(checkpoint: Path, stage: Stage) -> bool:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"] >= (stage.steps or state["max_steps"])
+    return bool(state["global_step"] >= (stage.steps or state["max_steps"]))
 
 
 def _save_whole(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:

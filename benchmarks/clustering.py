@@ -22,13 +22,14 @@ import torch
 from benchmarks.collections import Encoded, passages
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.index import centroids as clustering
-from pyterrier_jacolbert.index.codec import ResidualCodec, train_residual_codec
+from pyterrier_jacolbert.index.codec import codec_around, random_rotation
 from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
 from pyterrier_jacolbert.index.search import search_exact
 
 THREADS = 2
 COUNT = 16_384
 SAMPLE = 2**19
+COMPRESSIONS = ("4bit", "2bit", "1bit")
 #: Gives the number of each vector's centroid, from vectors and their token ids.
 Assign = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -55,23 +56,28 @@ def main() -> None:
         return [set(docids.tolist()) for docids, _ in found]
 
     expected = best(vectors)
+    rotation = random_rotation(vectors.shape[1], 0)
+    rotated = vectors @ rotation
     chosen = np.sort(np.random.default_rng(0).choice(len(vectors), min(SAMPLE, len(vectors)), replace=False))
-    print(
-        "| centroids | train s | assign s | mean square | R@10 4 bits | 2 bits | 1 bit |\n|---|---|---|---|---|---|---|"
-    )
+    shares = [f"R@10 {compression}" for compression in COMPRESSIONS]
+    print(f"| centroids | train s | assign s | mean square | {' | '.join(shares)} |\n|{'---|' * 7}")
     for name, clusterer in (("one k-means", at_once), ("of groups", in_groups), ("by token id", by_token_id)):
         begun = time.perf_counter()
-        centroids, assign = clusterer(vectors[chosen], ids[chosen])
+        centroids, assign = clusterer(rotated[chosen], ids[chosen])
         trained = time.perf_counter()
-        numbers = assign(vectors, ids)
+        numbers = assign(rotated, ids)
         assigned = time.perf_counter()
-        square = float(np.square(vectors - centroids[numbers]).sum(axis=1).mean())
+        square = float(np.square(rotated - centroids[numbers]).sum(axis=1).mean())
         shares = []
-        for compression in ("4bit", "2bit", "1bit"):
-            rows = coded(vectors, numbers, centroids, vectors[chosen], numbers[chosen], compression)
-            shares.append(np.mean([len(a & b) / 10 for a, b in zip(best(rows), expected, strict=True)]))
+        for compression in COMPRESSIONS:
+            sample = chosen[:: len(chosen) // 2**16]
+            halves = centroids.astype(np.float16)
+            codec = codec_around(rotated[sample], numbers[sample], halves, rotation, compression)
+            rows = codec.decode(codec.code(rotated, numbers))
+            same = [len(a & b) / 10 for a, b in zip(best(rows), expected, strict=True)]
+            shares.append(f"{np.mean(same):.4f}")
         seconds = f"{trained - begun:.1f} | {assigned - trained:.1f}"
-        print(f"| {name} | {seconds} | {square:.4f} | {' | '.join(f'{share:.4f}' for share in shares)} |", flush=True)
+        print(f"| {name} | {seconds} | {square:.4f} | {' | '.join(shares)} |", flush=True)
 
 
 def at_once(sample: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, Assign]:
@@ -109,30 +115,6 @@ def by_token_id(sample: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, Assign
         return numbers
 
     return centroids, assign
-
-
-def coded(
-    vectors: np.ndarray,
-    numbers: np.ndarray,
-    centroids: np.ndarray,
-    sample: np.ndarray,
-    sample_numbers: np.ndarray,
-    compression: str,
-) -> np.ndarray:
-    """Vectors coded and decoded around given centroids."""
-    rotation: list[np.ndarray] = []
-
-    def given(rotated: np.ndarray, count: int, seed: int) -> np.ndarray:
-        rotation.append(np.linalg.lstsq(sample[:4096], rotated[:4096], rcond=None)[0])
-        return centroids @ rotation[0]
-
-    answers = {len(sample): sample_numbers, len(vectors): numbers}
-    with (
-        mock.patch.object(clustering, "cluster", given),
-        mock.patch.object(clustering, "nearest", lambda rows, _: answers[len(rows)]),
-    ):
-        codec: ResidualCodec = train_residual_codec(sample, compression, COUNT)
-        return codec.decode(codec.encode(vectors))
 
 
 def token_ids(model: JaColBERT, texts: list[str]) -> np.ndarray:

@@ -214,7 +214,10 @@ class ResidualCodec:
     def encode(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """Finds the centroid, rounds the residual, and the factors that make the most of it."""
         rotated = np.ascontiguousarray(vectors, dtype=np.float32) @ self.rotation
-        ids = self._centroids.nearest(rotated)
+        return self.code(rotated, self._centroids.nearest(rotated))
+
+    def code(self, rotated: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """Columns of rotated vectors, float32 ``(n, dim)``, around given centroids, uint16 ``(n,)``."""
         codes, lengths, sums = self._round(rotated, ids)
         gains = np.empty((len(rotated), 2), dtype=np.uint8)
         gains[:, 0] = _to_codes(lengths, self.gain_range[0])
@@ -250,9 +253,9 @@ class ResidualCodec:
         codes = np.arange(256)
         return _from_codes(codes, self.gain_range[0]), _from_codes(codes, self.gain_range[1])
 
-    def with_gains_of(self, rotated: np.ndarray) -> ResidualCodec:
-        """This codec with the ranges of factors that a rotated sample, float32 ``(n, dim)``, calls for."""
-        _, lengths, sums = self._round(rotated, self._centroids.nearest(rotated))
+    def with_gains_of(self, rotated: np.ndarray, ids: np.ndarray) -> ResidualCodec:
+        """This codec with the ranges of factors that a sample calls for; arguments as :meth:`code` takes them."""
+        _, lengths, sums = self._round(rotated, ids)
         return dataclasses.replace(self, gain_range=np.stack([_range(lengths), _range(_norms(lengths, sums))]))
 
     @cached_property
@@ -357,18 +360,33 @@ def train_on_rotated(
     """As :func:`train_residual_codec`, with a sample that is rotated already, so that memory holds it once."""
     from pyterrier_jacolbert.index.centroids import cluster, nearest
 
-    bits, dim = _BITS[compression], len(rotation)
     centroids = cluster(rotated, n_centroids, seed).astype(np.float16)
-    rows = centroids.astype(np.float32)
     rotated = np.ascontiguousarray(rotated[:: max(1, len(rotated) // _RESIDUALS)])  # residuals are alike enough
-    residuals = rotated - rows[nearest(rotated, rows)]
+    ids = nearest(rotated, centroids.astype(np.float32))
+    return codec_around(rotated, ids, centroids, rotation, compression)
+
+
+def codec_around(
+    rotated: np.ndarray, ids: np.ndarray, centroids: np.ndarray, rotation: np.ndarray, compression: str
+) -> ResidualCodec:
+    """A codec whose centroids are there already.
+
+    Args:
+        rotated: a sample, float32 ``(n, dim)``.
+        ids: uint16 ``(n,)``, the centroid of each.
+        centroids: float16 ``(k, dim)``, rotated too.
+        rotation: float32 ``(dim, dim)``.
+        compression: ``"4bit"``, ``"2bit"`` or ``"1bit"``.
+    """
+    bits, dim = _BITS[compression], len(rotation)
+    residuals = rotated - centroids[ids]
     spreads = residuals.std(axis=0) if len(residuals) else np.zeros(dim, dtype=np.float32)
     spreads = np.maximum(spreads, 1e-6).astype(np.float32)
     scaled = residuals / spreads
     lengths = np.sqrt((scaled**2).mean(axis=1, keepdims=True))
     levels = lloyd_levels((scaled / np.maximum(lengths, 1e-6)).ravel(), bits)
     codec = ResidualCodec(bits, centroids, rotation, spreads, levels, np.zeros((2, 2), dtype=np.float32))
-    return codec.with_gains_of(rotated)
+    return codec.with_gains_of(rotated, ids)
 
 
 def lloyd_levels(values: np.ndarray, bits: int, *, rounds: int = 30, most: int = 2**18) -> np.ndarray:

@@ -24,8 +24,8 @@ import numpy as np
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 BEST = 100
-#: Documents that fast-plaid and xtr-warp-rs make their centroids of. By default fast-plaid takes more, and had not built
-#: the index of 10,858 passages after eight minutes.
+#: Documents that fast-plaid and xtr-warp-rs make their centroids of. By default fast-plaid takes more, and had not
+#: built the index of 10,858 passages after eight minutes.
 PEER_SAMPLE = 2000
 
 

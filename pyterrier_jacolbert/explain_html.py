@@ -129,7 +129,7 @@ def _table(explanation: Explanation) -> str:
     if not rows:
         return ""
     head = "".join(
-        f'<th style="{_CELL};color:#57606a;font-weight:normal;font-size:13px">{name}</th>'
+        f'<th style="{_CELL};color:#57606a;font-weight:normal;font-size:13px;white-space:nowrap">{name}</th>'
         for name in ("query", "document", "similarity", "of the score")
     )
     parts = [f'<table style="border-collapse:collapse;margin:10px 0 4px 0;font-size:14px"><tr>{head}</tr>']
@@ -142,7 +142,7 @@ def _table(explanation: Explanation) -> str:
             f'width:{width}px;background:rgba({_WORDS},.75)"></span></span>'
         )
         cells = [
-            f"<b>{_spelled(explanation.query_tokens[row])}</b>",
+            f'<b style="white-space:nowrap">{_spelled(explanation.query_tokens[row])}</b>',
             _in_context(explanation, int(explanation.best[row])),
             f'<span style="white-space:nowrap">{bar}{value:.3f}</span>',
             share,

@@ -402,6 +402,13 @@ def test_gradient_accumulation_takes_the_same_steps(start, finished, tmp_path):
     assert max(float((ours[name] - expected[name]).abs().max()) for name in changed) < 5e-3
 
 
+def test_without_verbose_nothing_is_written(start, tmp_path, capfd):
+    run(start, tmp_path / "silent", dataclasses.replace(STAGE, steps=2, save_every=1))
+    assert capfd.readouterr() == ("", "")
+    run(start, tmp_path / "loud", dataclasses.replace(STAGE, steps=10, save_every=10), verbose=True)
+    assert "loss" in capfd.readouterr().out
+
+
 def test_a_stage_of_imitation_comes_close_to_its_teacher_and_leaves_it_as_it_is(start, tmp_path):
     teacher = MultiVectorEncoder(str(start), device="cpu")
     student = copy.deepcopy(teacher)

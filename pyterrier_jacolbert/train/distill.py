@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainingArguments
 from transformers import PrinterCallback
 
-from pyterrier_jacolbert.checkpoint import load_checkpoint
+from pyterrier_jacolbert.checkpoint import load_checkpoint, without_bars
 from pyterrier_jacolbert.train import joined
 from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
@@ -242,7 +242,8 @@ def _is_last(checkpoint: Path, stage: Stage) -> bool:
 def _save_whole(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:
     side = folder.with_name(f".{folder.name}.saving")
     _remove(side)
-    model.save_pretrained(str(side))
+    with without_bars():
+        model.save_pretrained(str(side))
     Recipe(stage.name, (stage,)).write(side / "recipe.yaml")
     _remove(folder)
     side.rename(folder)

@@ -78,10 +78,10 @@ def main() -> None:
             row[f"batched_ms_{threads}"] = together["ms"] / len(chosen)
             row |= quality([answer["found"][0] for answer in singles[engine.name]], truth, relevant)
             engine.close()
-    output.mkdir(parents=True, exist_ok=True)
-    facts = {"load": os.getloadavg()[0], "bandwidth_gb_s": bandwidth(), "queries": len(chosen), "engines": rows}
-    (output / "figures.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(table(rows, arguments.threads))
+        output.mkdir(parents=True, exist_ok=True)
+        facts = {"load": os.getloadavg()[0], "bandwidth_gb_s": bandwidth(), "queries": len(chosen), "engines": rows}
+        (output / "figures.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(table(rows, [count for count in arguments.threads if f"ms_{count}" in next(iter(rows.values()))]))
     print(json.dumps({name: facts[name] for name in ("load", "bandwidth_gb_s")}))
     plot(rows, relevant is not None, output / "latency.png", arguments.threads[0])
 

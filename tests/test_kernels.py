@@ -243,3 +243,17 @@ def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_and_this_i
     )
     assert done.stdout == "equal\n", done.stderr
     assert done.stderr.count("No folder for compiled kernels can be written to") == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 70), st.integers(1, 140), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_products_equal_the_reference_and_do_not_depend_on_other_rows(n, k, blocks, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, k), (k, 32 * blocks)))
+    found, expected, alone = (np.empty((n, 32 * blocks), dtype=np.float32) for _ in range(3))
+    kernels.multiply(rows, columns, found)
+    kernels.multiply_reference(rows, columns, expected)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * k)
+    for row in range(n):
+        kernels.multiply(rows[row : row + 1], columns, alone[row : row + 1])
+    assert alone.tobytes() == found.tobytes()

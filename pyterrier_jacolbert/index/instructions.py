@@ -1,8 +1,8 @@
 """Vector instructions for the kernels, written as LLVM's own code: numba alone does not find them.
 
 Two loops over the tokens of a document: the greatest products of 8-bit vectors with 32 query tokens, and the greatest
-entries of a table of bytes; and one over the numbers of a row, for the greatest. How the query is laid out decides
-which instruction multiplies; all of them compute the same integers:
+entries of a table of bytes. How the query is laid out decides which instruction multiplies; all of them compute the
+same integers:
 
 =========  ======================  ==========================================================================
 layout     panel                   instruction
@@ -12,7 +12,7 @@ layout     panel                   instruction
 "singles"  int16 (b, d, 32)        plain multiplication and addition, of which LLVM makes what there is (NEON)
 =========  ======================  ==========================================================================
 
-with b blocks of 32 query tokens, and d dimensions.
+with b blocks of 32 query tokens, and d dimensions. Besides, a product of numbers, and the place of the greatest one.
 """
 
 from __future__ import annotations
@@ -274,6 +274,63 @@ def raise_to_entries(
         found.add_incoming(greater, loop)
         wide = ir.VectorType(_I32, WIDTH)
         return _call(builder, f"llvm.vector.reduce.add.v{WIDTH}i32", _I32, [builder.zext(found, wide)])
+
+    return signature, generate
+
+
+@intrinsic
+def multiply_rows(
+    typing_context: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    columns: Any,  # noqa: ANN401
+    block: Any,  # noqa: ANN401
+    out: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """The products of four rows and 32 columns; past the last row it is repeated.
+
+    Arguments as the kernel sees them:
+        rows: float32 ``(n, k)``, ``n`` and ``k`` at least 1.
+        first: of the rows.
+        columns: float32 ``(k, 32 b)``.
+        block: of the columns.
+        out: float32 ``(n, 32 b)``.
+    """
+    given = (rows, first, columns, block, out)
+    signature = types.void(*given)
+    floats = ir.VectorType(_F32, WIDTH)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = _Code(context, builder, given, values)
+        last = builder.sub(code.shape(0, 0), _int(1))
+        length, width = code.shape(0, 1), code.shape(2, 1)
+        column = builder.mul(values[3], _int(WIDTH))
+        places = []
+        for ahead in range(4):
+            place = builder.add(values[1], _int(ahead))
+            places.append(builder.select(builder.icmp_signed("<", place, last), place, last))
+        sources = [builder.gep(code.data(0), [builder.mul(place, length)]) for place in places]
+        start, loop, done = builder.block, builder.append_basic_block("along"), builder.append_basic_block("done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step = builder.phi(_I64)
+        totals = [builder.phi(floats) for _ in places]
+        loaded = code.vector(2, builder.add(builder.mul(step, width), column), 0, floats)
+        following = builder.add(step, _int(1))
+        step.add_incoming(_int(0), start)
+        step.add_incoming(following, loop)
+        sums = []
+        for total, source in zip(totals, sources, strict=True):
+            factor = _splat(builder, builder.load(builder.gep(source, [step])), WIDTH)
+            sums.append(_call(builder, f"llvm.fma.v{WIDTH}f32", floats, [factor, loaded, total]))
+            total.add_incoming(ir.Constant(floats, [0.0] * WIDTH), start)
+            total.add_incoming(sums[-1], loop)
+        builder.cbranch(builder.icmp_signed("<", following, length), loop, done)
+        builder.position_at_end(done)
+        for place, total in zip(places, sums, strict=True):
+            pointer = builder.gep(code.data(4), [builder.add(builder.mul(place, width), column)])
+            builder.store(total, builder.bitcast(pointer, floats.as_pointer()), align=1)
+        return context.get_dummy_value()
 
     return signature, generate
 

@@ -18,6 +18,7 @@ try:
     )
     from pyterrier_jacolbert.index.instructions import (
         look_up,
+        multiply_rows,
         raise_to_entries,
         raise_to_products,
         raise_to_sums,
@@ -258,6 +259,27 @@ def score_centroids(
             for block in range(table.shape[1]):
                 total += raise_to_entries(table, block, centroid_ids, first, end)
         out[number] = total
+
+
+def multiply_reference(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """What :func:`multiply` computes, in numpy."""
+    out[:] = rows.astype(np.float64) @ columns.astype(np.float64)
+
+
+@kernel(multiply_reference)
+def multiply(rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> None:
+    """A matrix product in this thread alone, always added up in one order.
+
+    A library's product would wake its own threads for it, and they then spin on the cores that the search's need.
+
+    Args:
+        rows: float32 ``(n, k)``.
+        columns: float32 ``(k, 32 b)``.
+        out: float32 ``(n, 32 b)``.
+    """
+    for first in range(0, len(rows), 4):
+        for block in range(columns.shape[1] // WIDTH):
+            multiply_rows(rows, first, columns, block, out)
 
 
 def shrink_reference(table: np.ndarray, out: np.ndarray) -> None:

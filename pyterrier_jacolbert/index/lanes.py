@@ -20,6 +20,7 @@ from pyterrier_jacolbert.index.kernels import (
     LAYOUTS,
     maxsim_int8,
     maxsim_residual,
+    multiply,
     score_centroids,
     segment_max,
     shrink,
@@ -268,9 +269,9 @@ class Prepared:
     def table(self) -> np.ndarray:
         """The products of the centroids and the query: float32 ``(n_centroids, b, 32)``."""
         assert self.centroids is not None
-        padded = np.zeros((-(-len(self.query) // WIDTH) * WIDTH, self.query.shape[1]), dtype=np.float32)
-        padded[: len(self.query)] = self.query
-        return (self.centroids @ padded.T).reshape(len(self.centroids), -1, WIDTH)
+        columns = np.zeros((self.query.shape[1], -(-len(self.query) // WIDTH) * WIDTH), dtype=np.float32)
+        columns[:, : len(self.query)] = self.query.T
+        return _product(self.centroids, columns).reshape(len(self.centroids), -1, WIDTH)
 
     @cached_property
     def small_table(self) -> np.ndarray:
@@ -309,7 +310,7 @@ class Int8Lane(CodedLane):
 
     def prepare(self, query: np.ndarray) -> Prepared:
         """As :class:`CodedLane` says."""
-        rotated = query @ self._rotation
+        rotated = _product(query, self._rotation)
         return Prepared(Panel.of(rotated, LAYOUTS[0]), rotated, self._centroids)
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
@@ -341,7 +342,7 @@ class ResidualLane(CodedLane):
 
     def prepare(self, query: np.ndarray) -> Prepared:
         """As :class:`CodedLane` says."""
-        rotated = query @ self._codec.rotation
+        rotated = _product(query, self._codec.rotation)
         panel = Panel.of(rotated * self._codec.spreads, LAYOUTS[0])
         steps = panel.steps * np.float32(self._top / 127)
         prepared = Prepared(Panel(panel.rows, panel.corrections, steps), rotated, self._centroids)
@@ -367,6 +368,15 @@ class ResidualLane(CodedLane):
             panel.steps,
             out,
         )
+
+
+def _product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """The product of float32 ``(n, k)`` and ``(k, m)``."""
+    padded = np.zeros((columns.shape[0], -(-columns.shape[1] // WIDTH) * WIDTH), dtype=np.float32)
+    padded[:, : columns.shape[1]] = columns
+    out = np.empty((len(rows), padded.shape[1]), dtype=np.float32)
+    multiply(np.ascontiguousarray(rows, dtype=np.float32), padded, out)
+    return out[:, : columns.shape[1]]
 
 
 def _chunks(starts: np.ndarray, docids: np.ndarray, n_queries: int = 1) -> Iterator[slice]:

@@ -322,7 +322,7 @@ def multiply_rows(
         sums = []
         for total, source in zip(totals, sources, strict=True):
             factor = _splat(builder, builder.load(builder.gep(source, [step])), WIDTH)
-            sums.append(_call(builder, f"llvm.fma.v{WIDTH}f32", floats, [factor, loaded, total]))
+            sums.append(_call(builder, f"llvm.fmuladd.v{WIDTH}f32", floats, [factor, loaded, total]))
             total.add_incoming(ir.Constant(floats, [0.0] * WIDTH), start)
             total.add_incoming(sums[-1], loop)
         builder.cbranch(builder.icmp_signed("<", following, length), loop, done)

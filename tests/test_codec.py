@@ -214,7 +214,8 @@ def test_the_nearest_of_many_centroids_is_nearly_always_found(monkeypatch):
     assert (found == exact).mean() > 0.97
     errors = [((vectors - centroids[numbers]) ** 2).sum() for numbers in (exact, found)]
     assert errors[1] < 1.01 * errors[0]
-    monkeypatch.setattr(centroids_module, "_GROUPED_BLOCK", 7)
+    monkeypatch.setattr(centroids_module, "_BLOCK", 7)
+    monkeypatch.setattr(centroids_module, "_TOGETHER", 5)
     np.testing.assert_array_equal(finder.nearest(vectors[:100]), found[:100])
     assert finder.nearest(vectors[:0]).shape == (0,)
 

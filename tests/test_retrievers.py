@@ -121,7 +121,7 @@ def test_a_column_of_allowed_docnos_limits_each_query(int8, topics):
     assert "2" not in by_query
     assert by_query["4"] <= set(lists[4])
     assert "5" not in by_query  # a document without tokens
-    with pytest.raises(ValueError, match="allowed_docnos of qid '0' are 'd001', not a list"):
+    with pytest.raises(ValueError, match="allowed_docnos of qid '0' are 'd001'; give a list"):
         int8.retriever()(topics.assign(allowed_docnos="d001"))
     with pytest.raises(ValueError, match="1 documents of the frame are not in"):
         int8.retriever()(topics.assign(allowed_docnos=[["nowhere"]] * 6))

@@ -362,7 +362,7 @@ def _read_docs(source: str) -> Iterator[dict[str, Any]]:
             if source.endswith(".tsv"):
                 docno, tab, text = line.rstrip("\r\n").partition("\t")
                 if not tab:
-                    raise ValueError(f"{source}, line {number}: put a tab between docno and text.")
+                    raise ValueError(f"{source}, line {number}: there is no tab; put one between docno and text.")
                 yield {"docno": docno, "text": text}
             elif line.strip():
                 try:

@@ -81,7 +81,7 @@ def read_documents(
         yield Document(docno, text if text.strip() else "", record)
     if not positions:
         raise ValueError(
-            "There was no document in index(docs); give one or more, and a new generator each time (one runs once)."
+            "There are no documents in index(docs); give one or more, and a new generator each time (one runs once)."
         )
 
 

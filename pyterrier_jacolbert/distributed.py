@@ -84,7 +84,7 @@ class RayExecutor:
         worker = ray.remote(_Worker).options(scheduling_strategy="SPREAD", **settings)
         workers = [worker.remote(encoder) for _ in range(self.num_workers)]
         try:
-            pool = ActorPool(workers * 2)  # a block waits at each worker while another is encoded
+            pool: Any = ActorPool(workers * 2)  # a block waits at each worker while another is encoded
             for block in blocks:
                 while not pool.has_free():
                     yield _unwrapped(pool.get_next_unordered)

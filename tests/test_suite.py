@@ -407,7 +407,7 @@ def test_wrong_runs_and_options_are_one_line(tmp_path, capsys):
         ([str(tmp_path / "bad.trec"), "--tasks", "demo"], "bad.trec is not a run"),
         (["bm25", "--tasks", "jsquat"], "There is no task 'jsquat'; there are jsquad"),
         (["bm25", "--tasks", "demo", "--protocol", "v2"], "There is no protocol 'v2'"),
-        (["bm25", "--tasks", "demo", "--baseline", "x"], "The baseline 'x' is not among the systems: BM25"),
+        (["bm25", "--tasks", "demo", "--baseline", "x"], "The baseline 'x' is not among the systems; name one of BM25"),
         (["bm25", "bm25", "--tasks", "demo"], "Two systems have one name"),
         (["bm25", "--tasks", "demo", "--qrels", f"demo={tmp_path}/none"], "There are no judgements at"),
     ):

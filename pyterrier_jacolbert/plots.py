@@ -185,9 +185,11 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
     axes.scatter(times, values, color=np.where(best, _MORE, _LESS), zorder=2)
     if times.min() > 0 and times.max() > 8 * times.min():
         axes.set_xscale("log")
-    middle = np.sqrt(max(times.min(), 1e-9) * times.max()) if axes.get_xscale() == "log" else times.mean()
+        axes.xaxis.set_major_formatter("{x:g}")  # numbers: powers of ten would be formulas
+    places = np.log(times) if axes.get_xscale() == "log" else times
+    right = places.min() + 0.6 * (places.max() - places.min())
     for number, (name, time, value) in enumerate(zip(ordered["name"], times.tolist(), values.tolist(), strict=True)):
-        left = time > middle
+        left = places[number] > right
         # Names of neighbours stand above and below by turns.
         place = (-7 if left else 7, 7 if number % 2 else -13)
         axes.annotate(
@@ -244,6 +246,7 @@ def plot_training(*runs: str | Path) -> Figure:
             points = [(line["step"], line[key]) for line in log if key in line]
             panel.plot(*np.array(points).reshape(-1, 2).T, label=name, marker="o" if len(points) < 40 else None, ms=3)
         panel.set_ylabel(label)
+        panel.xaxis.get_major_locator().set_params(integer=True)
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
     panels[-1][2].set_xlabel("step")

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import documentation
+
 PAGES = sorted(
     (page.name, page.read_text(encoding="utf-8"))
     for page in files("pyterrier_jacolbert").joinpath("pt_docs").iterdir()
@@ -50,3 +53,20 @@ def test_the_pages_build_without_a_warning(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "schematic" in (tmp_path / "html" / "overview.html").read_text(encoding="utf-8")
+
+
+def test_the_tables_of_the_benchmarks_are_what_the_package_knows():
+    page = dict(PAGES)["benchmarks.rst"]
+    assert documentation.filled(page) == page
+    assert "``jacolbert:jsquad/validation``" in page
+    emptied = page.replace('"JaColBERT', '"JaColBERTT')
+    assert documentation.filled(emptied) == page
+
+
+def test_the_pictures_of_the_pages_are_there_and_small():
+    folder = files("pyterrier_jacolbert").joinpath("pt_docs")
+    shown = {name for _, text in PAGES for name in re.findall(r"^ *\.\. (?:image|figure):: (\S+)$", text, re.MULTILINE)}
+    there = {f"_static/{path.name}" for path in folder.joinpath("_static").iterdir()}
+    assert shown == there
+    assert len(there) >= 5
+    assert all(len(folder.joinpath(name).read_bytes()) < 150_000 for name in there)

@@ -170,7 +170,10 @@ def test_latency_is_drawn_against_the_measure_and_what_none_beats_is_joined(tmp_
     (line,) = axes.get_lines()
     assert line.get_xydata().tolist() == [[0.5, 0.5], [2.0, 0.7], [40.0, 0.9]]
     assert sorted(axes.collections[0].get_offsets().tolist()) == [[0.5, 0.5], [2.0, 0.7], [40.0, 0.9], [90.0, 0.6]]
-    assert set(experiment()["name"]) <= set(texts_of(figure))
+    shown = texts_of(figure)
+    assert set(experiment()["name"]) <= set(shown)
+    assert "10" in shown
+    assert not any("$" in text for text in shown)
     assert draw(figure, tmp_path).shape[2] == 4
 
 

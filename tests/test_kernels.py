@@ -68,6 +68,7 @@ def test_int8_scores_equal_the_reference(given_search, layout, of_documents, of_
         panel.rows,
         panel.corrections,
         panel.steps,
+        panel.tokens,
         n=len(docids),
         dtype=np.float32,
     )
@@ -98,6 +99,7 @@ def test_residual_scores_equal_the_reference(given_search, layout, bits, of_quer
         panel.rows,
         panel.corrections,
         panel.steps,
+        panel.tokens,
         n=len(docids),
         dtype=np.float32,
     )
@@ -159,7 +161,7 @@ def test_every_layout_gives_the_same_scores():
     for layout in LAYOUTS:
         panel = Panel.of(query, layout)
         out = np.empty(3, dtype=np.float32)
-        arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, out)
+        arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
         kernels.maxsim_int8(columns["codes"], columns["scales"].view(np.uint16), *arguments)
         scores.append(out.tobytes())
     assert len(set(scores)) == 1
@@ -207,7 +209,7 @@ columns = Int8Codec(128).encode(rng.standard_normal((200, 128), dtype=np.float32
 panel = Panel.of(rng.standard_normal((40, 128), dtype=np.float32), "bytes")
 found, expected = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
 for kernel, out in ((kernels.maxsim_int8, found), (kernels.maxsim_int8_reference, expected)):
-    arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, out)
+    arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
     kernel(columns["codes"], columns["scales"].view(np.uint16), *arguments)
 np.testing.assert_allclose(found, expected, rtol=1e-5)
 print("equal")

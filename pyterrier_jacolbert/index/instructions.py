@@ -67,22 +67,25 @@ class _Products:
     """How a layout multiplies.
 
     Attributes:
-        lanes: query tokens a register.
-        abreast: document tokens whose products are under way at a time, as many as the registers take.
+        lanes: query tokens a register, at most.
         group: dimensions a step.
-        load: loads a step's dimensions of a document token, in all lanes.
-        add: adds the products with a step of the query to an accumulator.
+        load: loads a step's dimensions of a document token.
+        add: adds their products with a step of the query to an accumulator, of as many lanes as that has.
     """
 
     lanes: int
-    abreast: int
     group: int
     load: Callable[[ir.IRBuilder, ir.Value], ir.Value]
     add: Callable[[ir.IRBuilder, ir.Value, ir.Value, ir.Value], ir.Value]
 
-    @property
-    def vector(self) -> ir.VectorType:
-        return ir.VectorType(_I32, self.lanes)
+    def registers(self, columns: int) -> list[range]:
+        """The query tokens of each register, for the first 16, 24 or 32 of a block."""
+        firsts = range(0, columns, self.lanes)
+        return [range(first, min(first + self.lanes, columns)) for first in firsts]
+
+    def abreast(self, columns: int) -> int:
+        """Document tokens whose products are under way at a time, as many as the registers take."""
+        return 2 if self.lanes < 16 else 8 if columns == 16 else 4
 
 
 def _products_of(panel: types.Array) -> _Products:
@@ -92,46 +95,43 @@ def _products_of(panel: types.Array) -> _Products:
 
 
 def _bytes(lanes: int) -> _Products:
-    vector = ir.VectorType(_I32, lanes)
-    name = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
-
     def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-        return _splat(builder, builder.load(builder.bitcast(place, _I32.as_pointer()), align=1), lanes)
+        return builder.load(builder.bitcast(place, _I32.as_pointer()), align=1)
 
     def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
-        query = builder.load(builder.bitcast(query, vector.as_pointer()), align=1)
-        return _call(builder, name, vector, [total, token, query])
+        query = builder.load(builder.bitcast(query, total.type.as_pointer()), align=1)
+        name = f"llvm.x86.avx512.vpdpbusd.{total.type.count * 32}"
+        return _call(builder, name, total.type, [total, _splat(builder, token, total.type.count), query])
 
-    return _Products(lanes, 4 if lanes == 16 else 2, 4, load, add)
+    return _Products(lanes, 4, load, add)
 
 
 def _pairs() -> _Products:
-    sums, words = ir.VectorType(_I32, 8), ir.VectorType(_I16, 16)
+    words = ir.VectorType(_I16, 16)
 
     def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
         pair = builder.load(builder.bitcast(place, ir.VectorType(_I8, 2).as_pointer()), align=1)
-        wide = builder.bitcast(builder.zext(pair, ir.VectorType(_I16, 2)), _I32)
-        return builder.bitcast(_splat(builder, wide, 8), words)
+        return builder.bitcast(builder.zext(pair, ir.VectorType(_I16, 2)), _I32)
 
     def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
         query = builder.load(builder.bitcast(query, words.as_pointer()), align=1)
-        return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", sums, [token, query]))
+        token = builder.bitcast(_splat(builder, token, 8), words)
+        return builder.add(total, _call(builder, "llvm.x86.avx2.pmadd.wd", total.type, [token, query]))
 
-    return _Products(8, 2, 2, load, add)
+    return _Products(8, 2, load, add)
 
 
 def _singles() -> _Products:
-    lanes = 4
-    words, wide = ir.VectorType(_I16, lanes), ir.VectorType(_I32, lanes)
+    words = ir.VectorType(_I16, 4)
 
     def load(builder: ir.IRBuilder, place: ir.Value) -> ir.Value:
-        return builder.sext(_splat(builder, builder.zext(builder.load(place), _I16), lanes), wide)
+        return builder.zext(builder.load(place), _I32)
 
     def add(builder: ir.IRBuilder, total: ir.Value, token: ir.Value, query: ir.Value) -> ir.Value:
         query = builder.load(builder.bitcast(query, words.as_pointer()), align=1)
-        return builder.add(total, builder.mul(token, builder.sext(query, wide)))
+        return builder.add(total, builder.mul(_splat(builder, token, 4), builder.sext(query, total.type)))
 
-    return _Products(lanes, 2, 1, load, add)
+    return _Products(4, 1, load, add)
 
 
 @intrinsic
@@ -145,6 +145,7 @@ def raise_to_products(
     block: Any,  # noqa: ANN401
     corrections: Any,  # noqa: ANN401
     best: Any,  # noqa: ANN401
+    columns: Any,  # noqa: ANN401
 ) -> tuple[Any, Any]:
     """Raises ``best`` to the greatest product of a token with each query token.
 
@@ -158,8 +159,9 @@ def raise_to_products(
         block: of the panel.
         corrections: int32 ``(b, 32)``.
         best: float32 ``(32,)``.
+        columns: query tokens of the block that are looked at, and some beyond; more than 32 count as 32.
     """
-    given = (rows, first, count, factors, panel, block, corrections, best)
+    given = (rows, first, count, factors, panel, block, corrections, best, columns)
     signature = types.void(*given)
     products = _products_of(panel)
 
@@ -167,7 +169,7 @@ def raise_to_products(
         code = _Code(context, builder, given, values)
 
         def finish(total: ir.Value, token: ir.Value, _: int) -> ir.Value:
-            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), products.lanes)
+            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), total.type.count)
             return builder.fmul(builder.sitofp(total, factor.type), factor)
 
         _each_token(code, products, finish)
@@ -187,6 +189,7 @@ def raise_to_sums(
     block: Any,  # noqa: ANN401
     corrections: Any,  # noqa: ANN401
     best: Any,  # noqa: ANN401
+    columns: Any,  # noqa: ANN401
     steps: Any,  # noqa: ANN401
     table: Any,  # noqa: ANN401
     ids: Any,  # noqa: ANN401
@@ -203,23 +206,23 @@ def raise_to_sums(
         ids: uint16 ``(count,)``.
         norms: float32 ``(count,)``.
     """
-    given = (rows, first, count, factors, panel, block, corrections, best, steps, table, ids, norms)
+    given = (rows, first, count, factors, panel, block, corrections, best, columns, steps, table, ids, norms)
     signature = types.void(*given)
     products = _products_of(panel)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
         code = _Code(context, builder, given, values)
-        floats = ir.VectorType(_F32, products.lanes)
-        blocks = code.shape(9, 1)
+        blocks = code.shape(10, 1)
 
-        def finish(total: ir.Value, token: ir.Value, register: int) -> ir.Value:
-            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), products.lanes)
-            norm = _splat(builder, builder.load(builder.gep(code.data(11), [token])), products.lanes)
-            step = code.vector(8, builder.mul(values[5], _int(WIDTH)), register, floats)
-            centroid = builder.zext(builder.load(builder.gep(code.data(10), [token])), _I64)
+        def finish(total: ir.Value, token: ir.Value, column: int) -> ir.Value:
+            floats = ir.VectorType(_F32, total.type.count)
+            factor = _splat(builder, builder.load(builder.gep(code.data(3), [token])), floats.count)
+            norm = _splat(builder, builder.load(builder.gep(code.data(12), [token])), floats.count)
+            step = code.vector(9, builder.mul(values[5], _int(WIDTH)), column, floats)
+            centroid = builder.zext(builder.load(builder.gep(code.data(11), [token])), _I64)
             row = builder.mul(builder.add(builder.mul(centroid, blocks), values[5]), _int(WIDTH))
             part = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
-            return builder.fmul(norm, builder.fadd(code.vector(9, row, register, floats), part))
+            return builder.fmul(norm, builder.fadd(code.vector(10, row, column, floats), part))
 
         _each_token(code, products, finish)
         return context.get_dummy_value()
@@ -431,7 +434,7 @@ def look_up(
         shifts, masks = (_splat(builder, values[number], lanes) for number in (4, 5))
         levels = code.vector(6, _int(0), 0, ir.VectorType(_I8, 16))
         for piece in range(count.literal_value // lanes):
-            codes = builder.and_(builder.lshr(code.vector(1, place, piece, row_type), shifts), masks)
+            codes = builder.and_(builder.lshr(code.vector(1, place, piece * lanes, row_type), shifts), masks)
             pointer = builder.gep(code.data(7), [builder.add(target, _int(piece * lanes))])
             builder.store(_looked_up(builder, levels, codes), builder.bitcast(pointer, row_type.as_pointer()), align=1)
         return context.get_dummy_value()
@@ -473,35 +476,53 @@ class _Code:
     def shape(self, argument: int, axis: int) -> ir.Value:
         return self.builder.extract_value(self._arrays[argument].shape, axis)
 
-    def vector(self, argument: int, first: ir.Value, register: int, kind: ir.VectorType) -> ir.Value:
-        """Loads the elements from ``first`` plus whole registers on."""
-        place = self.builder.add(first, _int(register * kind.count))
+    def vector(self, argument: int, first: ir.Value, beyond: int, kind: ir.VectorType) -> ir.Value:
+        """Loads the elements from ``first + beyond`` on."""
+        place = self.builder.add(first, _int(beyond))
         pointer = self.builder.bitcast(self.builder.gep(self.data(argument), [place]), kind.as_pointer())
         return self.builder.load(pointer, align=1)
 
 
-def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir.Value, int], ir.Value]) -> None:
-    """Raises ``best`` to what ``finish`` makes of the products of each token.
+#: What becomes of the products of a document token, given its place and the first query token of the register.
+_Finish = Callable[[ir.Value, ir.Value, int], ir.Value]
 
-    The arguments are those of :func:`raise_to_products`. Tokens go some abreast; past the last one it is repeated,
-    which moves no maximum.
+
+def _each_token(code: _Code, products: _Products, finish: _Finish) -> None:
+    """Raises ``best`` to what ``finish`` makes of the products of each token, for as many columns as are needed.
+
+    The arguments are those of :func:`raise_to_products`.
+    """
+    builder, columns = code.builder, code.values[8]
+    with builder.if_else(builder.icmp_signed("<=", columns, _int(16))) as (few, more):
+        with few:
+            _each_token_of(code, products, 16, finish)
+        with more, builder.if_else(builder.icmp_signed("<=", columns, _int(24))) as (some, all_of_them):
+            with some:
+                _each_token_of(code, products, 24, finish)
+            with all_of_them:
+                _each_token_of(code, products, WIDTH, finish)
+
+
+def _each_token_of(code: _Code, products: _Products, columns: int, finish: _Finish) -> None:
+    """:func:`_each_token` for so many columns.
+
+    Tokens go some abreast; past the last one it is repeated, which moves no maximum.
     """
     builder, values = code.builder, code.values
     first, count, block = values[1], values[2], values[5]
-    lanes, abreast = products.lanes, products.abreast
-    registers = range(WIDTH // lanes)
-    floats = ir.VectorType(_F32, lanes)
+    registers, abreast = products.registers(columns), products.abreast(columns)
+    floats = [ir.VectorType(_F32, len(register)) for register in registers]
     dim = code.shape(0, 1)
     steps = builder.udiv(dim, _int(products.group))
-    panel_row = WIDTH * products.group  # elements a step
-    panel_bytes = panel_row * (1 if products.group == 4 else 2)
+    token_bytes = products.group * (1 if products.group == 4 else 2)  # of a query token, a step
+    panel_bytes = WIDTH * token_bytes
     panel = builder.bitcast(code.data(4), _I8.as_pointer())
     panel = builder.gep(panel, [builder.mul(builder.mul(block, steps), _int(panel_bytes))])
+    row = builder.mul(block, _int(WIDTH))
     negated = [
-        builder.neg(code.vector(6, builder.mul(block, _int(WIDTH)), register, products.vector))
-        for register in registers
+        builder.neg(code.vector(6, row, register.start, ir.VectorType(_I32, len(register)))) for register in registers
     ]
-    before = [code.vector(7, _int(0), register, floats) for register in registers]
+    before = [code.vector(7, _int(0), register.start, kind) for register, kind in zip(registers, floats, strict=True)]
     last = builder.sub(count, _int(1))
 
     start = builder.block
@@ -511,7 +532,7 @@ def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir
 
     builder.position_at_end(tokens)
     token = builder.phi(_I64)
-    best = [builder.phi(floats) for _ in registers]
+    best = [builder.phi(kind) for kind in floats]
     token.add_incoming(_int(0), start)
     for phi, value in zip(best, before, strict=True):
         phi.add_incoming(value, start)
@@ -526,7 +547,7 @@ def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir
     builder.position_at_end(along)
     step = builder.phi(_I64)
     step.add_incoming(_int(0), tokens)
-    totals = [[builder.phi(products.vector) for _ in registers] for _ in range(abreast)]
+    totals = [[builder.phi(value.type) for value in negated] for _ in range(abreast)]
     for of_token in totals:
         for phi, value in zip(of_token, negated, strict=True):
             phi.add_incoming(value, tokens)
@@ -535,10 +556,10 @@ def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir
         now = builder.add(step, _int(ahead))
         query = builder.gep(panel, [builder.mul(now, _int(panel_bytes))])
         loaded = [products.load(builder, builder.gep(row, [builder.mul(now, _int(products.group))])) for row in rows]
-        for register in registers:
-            place = builder.gep(query, [_int(register * panel_bytes // len(registers))])
-            for number, value in enumerate(loaded):
-                sums[number][register] = products.add(builder, sums[number][register], value, place)
+        for number, register in enumerate(registers):
+            place = builder.gep(query, [_int(register.start * token_bytes)])
+            for of_token, value in zip(sums, loaded, strict=True):
+                of_token[number] = products.add(builder, of_token[number], value, place)
     following = builder.add(step, _int(_UNROLLED))
     step.add_incoming(following, along)
     for phis, of_token in zip(totals, sums, strict=True):
@@ -548,11 +569,11 @@ def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir
 
     builder.position_at_end(end)
     raised: list[ir.Value] = list(best)
-    for number, place in enumerate(places):
-        for register in registers:
-            value = finish(sums[number][register], place, register)
-            greater = builder.fcmp_ordered(">", value, raised[register])
-            raised[register] = builder.select(greater, value, raised[register])
+    for place, of_token in zip(places, sums, strict=True):
+        for number, register in enumerate(registers):
+            value = finish(of_token[number], place, register.start)
+            greater = builder.fcmp_ordered(">", value, raised[number])
+            raised[number] = builder.select(greater, value, raised[number])
     after = builder.add(token, _int(abreast))
     token.add_incoming(after, end)
     for phi, value in zip(best, raised, strict=True):
@@ -560,9 +581,9 @@ def _each_token(code: _Code, products: _Products, finish: Callable[[ir.Value, ir
     builder.cbranch(builder.icmp_signed("<", after, count), tokens, done)
 
     builder.position_at_end(done)
-    for register in registers:
-        pointer = builder.gep(code.data(7), [_int(register * lanes)])
-        builder.store(raised[register], builder.bitcast(pointer, floats.as_pointer()), align=1)
+    for register, kind, value in zip(registers, floats, raised, strict=True):
+        pointer = builder.gep(code.data(7), [_int(register.start)])
+        builder.store(value, builder.bitcast(pointer, kind.as_pointer()), align=1)
 
 
 def _int(value: int) -> ir.Constant:

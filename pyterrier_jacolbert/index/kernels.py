@@ -64,6 +64,7 @@ def maxsim_int8_reference(
     panel: np.ndarray,
     corrections: np.ndarray,
     steps: np.ndarray,
+    tokens: int,
     out: np.ndarray,
 ) -> None:
     """What :func:`maxsim_int8` computes, in numpy."""
@@ -73,7 +74,7 @@ def maxsim_int8_reference(
         products = codes[rows].astype(np.float64) @ query.transpose(0, 2, 1) - corrections[:, None]
         values = products * scales[rows].view(np.float16).astype(np.float64)[:, None]
         best = values.max(axis=1, initial=-np.inf)
-        out[number] = (best * steps).sum() if len(codes[rows]) else -np.inf
+        out[number] = (best * steps).ravel()[:tokens].sum() if len(codes[rows]) else -np.inf
 
 
 @kernel(maxsim_int8_reference)
@@ -85,6 +86,7 @@ def maxsim_int8(
     panel: np.ndarray,
     corrections: np.ndarray,
     steps: np.ndarray,
+    tokens: int,
     out: np.ndarray,
 ) -> None:
     """MaxSim of a query and documents in int8.
@@ -98,6 +100,7 @@ def maxsim_int8(
         panel: the query, as ``corrections`` and ``steps``: of a :class:`~pyterrier_jacolbert.index.panels.Panel`.
         corrections: int32 ``(b, 32)``.
         steps: float32 ``(b, 32)``.
+        tokens: of the query, from ``32 (b - 1) + 1`` to ``32 b``.
         out: float32 ``(n,)``, the scores.
     """
     blocks = panel.shape[0]
@@ -114,11 +117,12 @@ def maxsim_int8(
             for i in range(count):
                 factors[i] = np.uint32(np.uint32(scales[first + i]) << np.uint32(13)).view(np.float32) * EXPONENT_SHIFT
             for block in range(blocks):
-                raise_to_products(codes, first, count, factors, panel, block, corrections, best[block])
+                columns = tokens - block * WIDTH
+                raise_to_products(codes, first, count, factors, panel, block, corrections, best[block], columns)
             first += count
         total = np.float32(0)
         for block in range(blocks):
-            for i in range(WIDTH):
+            for i in range(min(WIDTH, tokens - block * WIDTH)):
                 total += best[block, i] * steps[block, i]
         out[number] = total
 
@@ -137,6 +141,7 @@ def maxsim_residual_reference(
     panel: np.ndarray,
     corrections: np.ndarray,
     steps: np.ndarray,
+    tokens: int,
     out: np.ndarray,
 ) -> None:
     """What :func:`maxsim_residual` computes, in numpy."""
@@ -151,7 +156,7 @@ def maxsim_residual_reference(
         products = decoded @ query.transpose(0, 2, 1) - corrections[:, None]
         parts = products * lengths[gains[rows, 0]].astype(np.float64)[:, None] * steps[:, None]
         values = norms[gains[rows, 1]][:, None] * (table[centroid_ids[rows]].transpose(1, 0, 2) + parts)
-        out[number] = values.max(axis=1).sum() if len(decoded) else -np.inf
+        out[number] = values.max(axis=1).ravel()[:tokens].sum() if len(decoded) else -np.inf
 
 
 @kernel(maxsim_residual_reference)
@@ -169,6 +174,7 @@ def maxsim_residual(
     panel: np.ndarray,
     corrections: np.ndarray,
     steps: np.ndarray,
+    tokens: int,
     out: np.ndarray,
 ) -> None:
     """MaxSim of a query and documents in residual codes.
@@ -188,6 +194,7 @@ def maxsim_residual(
             :class:`~pyterrier_jacolbert.index.panels.Panel`.
         corrections: int32 ``(b, 32)``.
         steps: float32 ``(b, 32)``, of levels and query together.
+        tokens: as :func:`maxsim_int8` has them.
         out: float32 ``(n,)``, the scores.
     """
     blocks = panel.shape[0]
@@ -221,11 +228,13 @@ def maxsim_residual(
                     for column in range(codes // 16 * 16, codes):
                         rows[i, target + column] = levels[(residuals[first + i, column] >> shift) & mask]
             for block in range(blocks):
-                raise_to_sums(rows, 0, count, factors, panel, block, corrections, best[block], steps, table, ids, tails)
+                columns = tokens - block * WIDTH
+                sums = (steps, table, ids, tails)
+                raise_to_sums(rows, 0, count, factors, panel, block, corrections, best[block], columns, *sums)
             first += count
         total = np.float32(0)
         for block in range(blocks):
-            for i in range(WIDTH):
+            for i in range(min(WIDTH, tokens - block * WIDTH)):
                 total += best[block, i]
         out[number] = total
 

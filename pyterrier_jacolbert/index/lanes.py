@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -316,7 +316,7 @@ class Int8Lane(CodedLane):
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""
         panel = query.panel
-        arguments = (self.starts, docids, panel.rows, panel.corrections, panel.steps, out)
+        arguments = (self.starts, docids, panel.rows, panel.corrections, panel.steps, panel.tokens, out)
         maxsim_int8(self._codes, self._scales, *arguments)
 
 
@@ -345,7 +345,7 @@ class ResidualLane(CodedLane):
         rotated = _product(query, self._codec.rotation)
         panel = Panel.of(rotated * self._codec.spreads, LAYOUTS[0])
         steps = panel.steps * np.float32(self._top / 127)
-        prepared = Prepared(Panel(panel.rows, panel.corrections, steps), rotated, self._centroids)
+        prepared = Prepared(replace(panel, steps=steps), rotated, self._centroids)
         _ = prepared.table  # once, before threads ask for it
         return prepared
 
@@ -366,6 +366,7 @@ class ResidualLane(CodedLane):
             panel.rows,
             panel.corrections,
             panel.steps,
+            panel.tokens,
             out,
         )
 

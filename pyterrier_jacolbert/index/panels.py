@@ -22,11 +22,13 @@ class Panel:
         rows: the numbers, in a layout of :mod:`~pyterrier_jacolbert.index.instructions`.
         corrections: int32 ``(b, 32)``: what the offset of a document's codes adds to a product.
         steps: float32 ``(b, 32)``: what a product is multiplied by.
+        tokens: of the query; the zeros behind them are not looked at more than the instructions must.
     """
 
     rows: np.ndarray
     corrections: np.ndarray
     steps: np.ndarray
+    tokens: int
 
     @classmethod
     def of(cls, query: np.ndarray, layout: str) -> Panel:
@@ -37,7 +39,7 @@ class Panel:
         steps = np.abs(padded).max(axis=1) / np.float32(127)
         rows = np.rint(padded / np.where(steps > 0, steps, np.float32(1))[:, None]).astype(np.int8)
         corrections = OFFSET * rows.sum(axis=1, dtype=np.int32)
-        return cls(laid_out(rows, layout), corrections.reshape(-1, WIDTH), steps.reshape(-1, WIDTH))
+        return cls(laid_out(rows, layout), corrections.reshape(-1, WIDTH), steps.reshape(-1, WIDTH), tokens)
 
 
 def laid_out(rows: np.ndarray, layout: str) -> np.ndarray:

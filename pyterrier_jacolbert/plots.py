@@ -232,6 +232,8 @@ def plot_training(*runs: str | Path) -> Figure:
         logs[run.name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     measured = any("held_out" in line for log in logs.values() for line in log)
     figure, axes = _figure(8.0, 5.2 if measured else 3.6)
+    from matplotlib.ticker import MaxNLocator
+
     panels = [("loss", "training loss", axes)]
     if measured:
         axes.remove()
@@ -246,7 +248,7 @@ def plot_training(*runs: str | Path) -> Figure:
             points = [(line["step"], line[key]) for line in log if key in line]
             panel.plot(*np.array(points).reshape(-1, 2).T, label=name, marker="o" if len(points) < 40 else None, ms=3)
         panel.set_ylabel(label)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         for side in ("top", "right"):
             panel.spines[side].set_visible(False)
     panels[-1][2].set_xlabel("step")

@@ -98,7 +98,8 @@ def factorize(values: Sequence[str] | pd.Series) -> tuple[np.ndarray, list[str]]
     Returns:
         codes: int64 ``(n,)``, the number of each value; uniques: the values, by number.
     """
-    codes, uniques = pd.factorize(pd.Series(list(values), dtype=object))
+    column = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    codes, uniques = pd.factorize(column.to_numpy(dtype=object))
     return codes.astype(np.int64), list(uniques)
 
 
@@ -113,9 +114,11 @@ def ranked(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
         scores: float ``(n,)``, row by row.
     """
     qids, _ = factorize(frame[QID])
-    docnos = pd.factorize(pd.Series(frame[DOCNO].to_numpy(), dtype=object), sort=True)[0]
     scores = np.asarray(scores, dtype=np.float64)
-    order = np.lexsort((-docnos, -scores, qids))
+    order = np.lexsort((-scores, qids))
+    if ((np.diff(scores[order]) == 0) & (np.diff(qids[order]) == 0)).any():
+        docnos = pd.factorize(frame[DOCNO].to_numpy(dtype=object), sort=True)[0]
+        order = np.lexsort((-docnos, -scores, qids))
     ranking = frame.drop(columns=[SCORE, RANK], errors="ignore").iloc[order].reset_index(drop=True)
     ranking[SCORE] = scores[order]
     ranking[RANK] = ranks_within(qids[order])

@@ -308,3 +308,19 @@ def test_the_thread_count_is_what_the_environment_says(monkeypatch):
     assert threads.thread_count() == 4
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads.thread_count() >= 1
+
+
+def test_pairs_of_many_queries_score_as_each_query_alone():
+    rng = np.random.default_rng(0)
+    rows = unit(rng, 400, 128)
+    starts = np.array([0, 0, 3, 150, 151, 400], dtype=np.int64)
+    codec = Int8Codec(rows.shape[1])
+    lane = Int8Lane(codec.encode(rows), starts, codec)
+    queries = [unit(rng, int(count), 128) for count in rng.integers(1, 40, 2 * threads.thread_count() + 5)]
+    numbers, docids = rng.integers(len(queries), size=200), rng.integers(5, size=200)
+    found = score_pairs(lane, queries, numbers, docids)
+    alone = [
+        score_pairs(lane, [queries[query]], np.zeros(1, dtype=np.int64), docids[pair : pair + 1])[0]
+        for pair, query in enumerate(numbers)
+    ]
+    assert found.tolist() == alone

@@ -7,7 +7,7 @@ the index changes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class Docnos(Sequence[str]):
     Args:
         directory: the index.
         files: the entries of its ``pt_meta.json``.
-        deleted: whether a docid is deleted.
+        deleted: the docids that are deleted.
         names: the names themselves, where they stand elsewhere: as :attr:`arrays`.
     """
 
@@ -73,10 +73,10 @@ class Docnos(Sequence[str]):
         self,
         directory: Path,
         files: dict[str, Any],
-        deleted: Callable[[int], bool] = lambda docid: False,
+        deleted: np.ndarray | None = None,
         names: tuple[Any, np.ndarray] | None = None,
     ) -> None:
-        self._deleted = deleted
+        self._deleted = np.empty(0, dtype=np.uint32) if deleted is None else deleted
         if names is None:
             encoded = map_array(directory, files["docno_bytes"])
             names = encoded, map_starts(directory, files["docno_starts"], len(encoded))
@@ -109,10 +109,16 @@ class Docnos(Sequence[str]):
         encoded = [docno.encode("utf-8", "surrogatepass") for docno in docnos]
         hashes = _hashes(encoded)
         firsts = np.searchsorted(self._hashes, hashes)
-        return np.array(
-            [self._find(name, hashed, int(first)) for name, hashed, first in zip(encoded, hashes, firsts, strict=True)],
-            dtype=np.int64,
-        )
+        found = np.full(len(encoded), -1, dtype=np.int64)
+        hit = np.flatnonzero(firsts < len(self))
+        hit = hit[self._hashes[firsts[hit]] == hashes[hit]]
+        first_found = self._by_hash[firsts[hit]].astype(np.int64)
+        right = self._named([encoded[place] for place in hit.tolist()], first_found)
+        found[hit[right]] = first_found[right]
+        # Different names may share a hash, and deleted documents keep theirs.
+        for place in hit[~right].tolist():
+            found[place] = self._find(encoded[place], hashes[place], int(firsts[place]))
+        return found
 
     def known_docids(self, docnos: Sequence[str], owner: str) -> np.ndarray:
         """The docids of docnos that a frame holds: int64 ``(n,)``; a docno may be repeated.
@@ -143,17 +149,31 @@ class Docnos(Sequence[str]):
                     break
                 other = int(self._by_hash[position])
                 alike = self._encoded(first) == self._encoded(other)
-                if alike and not self._deleted(first) and not self._deleted(other):
+                if alike and not np.isin([first, other], self._deleted).any():
                     return first, other
         return None
 
+    def _named(self, encoded: Sequence[bytes], docids: np.ndarray) -> np.ndarray:
+        """Which documents have these names and are not deleted: bool ``(n,)``."""
+        firsts = self._starts[docids]
+        lengths = self._starts[docids + 1] - firsts
+        wanted = np.array([len(name) for name in encoded], dtype=np.int64)
+        right: np.ndarray = (lengths == wanted) & ~np.isin(docids, self._deleted)
+        ends = np.cumsum(wanted[right])
+        if len(ends):
+            places = np.arange(ends[-1]) + np.repeat(firsts[right] - ends + wanted[right], wanted[right])
+            joined = b"".join(name for name, kept in zip(encoded, right.tolist(), strict=True) if kept)
+            differs = np.frombuffer(joined, dtype=np.uint8) != self._bytes[places]
+            rows = np.repeat(np.flatnonzero(right), wanted[right])
+            right[rows[differs]] = False
+        return right
+
     def _find(self, name: bytes, hashed: np.uint64, first: int) -> int:
-        # Different names may share a hash: compare the bytes of each candidate.
         for position in range(first, len(self)):
             if self._hashes[position] != hashed:
                 break
             docid = int(self._by_hash[position])
-            if self._encoded(docid) == name and not self._deleted(docid):
+            if self._encoded(docid) == name and not np.isin(docid, self._deleted):
                 return docid
         return -1
 

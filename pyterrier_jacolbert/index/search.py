@@ -141,11 +141,20 @@ def score_pairs(
     scores = np.empty(len(docids), dtype=np.float32)
     order = np.argsort(query_numbers, kind="stable")
     bounds = np.searchsorted(query_numbers[order], np.arange(len(queries) + 1))
-    for number, query in enumerate(queries):
-        pairs = order[bounds[number] : bounds[number + 1]]
+    # As in :func:`search_two_stage`: a thread a query, where there are enough.
+    many = isinstance(documents, CodedLane) and len(queries) >= 2 * thread_count()
+
+    def score(number: int) -> None:
+        pairs, query = order[bounds[number] : bounds[number + 1]], queries[number]
         if len(pairs):
-            found = documents.scores([query], docids[pairs])[0]
+            if many and isinstance(documents, CodedLane):
+                found = documents.scores_of(documents.prepare(query), docids[pairs])
+            else:
+                found = documents.scores([query], docids[pairs])[0]
             scores[pairs] = np.maximum(found, -np.float32(len(query)))
+
+    for _ in (in_threads if many else map)(score, range(len(queries))):
+        pass
     return scores
 
 

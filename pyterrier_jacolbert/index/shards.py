@@ -85,7 +85,7 @@ class StoredShards(Stored):
         gone = [map_array(directory, files["deleted"])] if "deleted" in files else []
         gone += [part.deleted + np.uint32(first) for part, first in zip(parts, self.bounds, strict=False)]
         self.deleted = np.unique(np.concatenate(gone)).astype(np.uint32)
-        self.docnos = Docnos(directory, files, self._is_deleted, self.names(parts))
+        self.docnos = Docnos(directory, files, self.deleted, self.names(parts))
         if len(self.docnos) != len(self):
             raise ValueError(
                 f"{directory} names {len(self.docnos)} documents and its shards hold {len(self)}, so the index is "

@@ -35,7 +35,7 @@ class Stored:
         self.starts = map_starts(directory, meta["files"]["starts"], len(next(iter(self.columns.values()))))
         #: uint32, ascending: the docids that are deleted.
         self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
-        self.docnos = Docnos(directory, meta["files"], self._is_deleted)
+        self.docnos = Docnos(directory, meta["files"], self.deleted)
         self.texts: tuple[np.ndarray, np.ndarray] | None = None
         if "text_bytes" in maps:
             text_starts = map_starts(directory, meta["files"]["text_starts"], len(maps["text_bytes"]))
@@ -89,7 +89,3 @@ class Stored:
     def decode(self, rows: Any) -> np.ndarray:  # noqa: ANN401 (a slice, or numbers)
         """The vectors of some tokens: float32 ``(n, dim)``."""
         return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
-
-    def _is_deleted(self, docid: int) -> bool:
-        place = int(np.searchsorted(self.deleted, docid))
-        return place < len(self.deleted) and int(self.deleted[place]) == docid

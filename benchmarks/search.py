@@ -29,10 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.collections import Encoded, spliced
 from benchmarks.engines import BEST, ENGINES, Vectors
 from pyterrier_jacolbert import JaColBERT
+from pyterrier_jacolbert.plots import plot_latency
 
 MODULES = {"fast-plaid": "fast_plaid", "xtr-warp-rs": "xtr_warp", "maxsim-cpu": "maxsim_cpu", "lancedb": "lancedb"}
 
@@ -187,20 +189,14 @@ def table(rows: dict[str, dict[str, Any]], threads: list[int]) -> str:
 
 def plot(rows: dict[str, dict[str, Any]], judged: bool, path: Path, threads: int) -> None:
     """Latency against nDCG@10, or against R@10 where nothing is judged; skipped, saying so, without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no plot: matplotlib is not installed")
-        return
     measure = "nDCG@10" if judged else "R@10"
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axis = figure.add_subplot(xlabel=f"ms a query, {threads} threads", ylabel=measure, xscale="log")
-    for name, row in rows.items():
-        own = "stages" in name or name.startswith("exact")
-        axis.plot(row[f"ms_{threads}"], row[measure], "o", color="tab:blue" if own else "tab:gray")
-        axis.annotate(name, (row[f"ms_{threads}"], row[measure]), xytext=(5, 4), textcoords="offset points", fontsize=8)
-    axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=150)
+    table = pd.DataFrame(
+        {"name": name, "mrt": row[f"ms_{threads}"], measure: row[measure]} for name, row in rows.items()
+    )
+    try:
+        plot_latency(table).savefig(path)
+    except ImportError as error:
+        print(f"no plot: {error}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -186,24 +186,11 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
     if times.min() > 0 and times.max() > 8 * times.min():
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")  # numbers: powers of ten would be formulas
-    places = np.log(times) if axes.get_xscale() == "log" else times
-    right = places.min() + 0.6 * (places.max() - places.min())
-    for number, (name, time, value) in enumerate(zip(ordered["name"], times.tolist(), values.tolist(), strict=True)):
-        left = places[number] > right
-        # Names of neighbours stand above and below by turns.
-        place = (-7 if left else 7, 7 if number % 2 else -13)
-        axes.annotate(
-            draw(str(name)),
-            (time, value),
-            place,
-            textcoords="offset points",
-            ha="right" if left else "left",
-            fontsize=9,
-        )
     axes.margins(x=0.08, y=0.16)
     axes.set_xlabel("milliseconds a query (mrt)")
     axes.set_ylabel(measure)
     axes.set_title("Quality against time; the line joins what none beats in both", loc="left", fontsize=11)
+    _name_dots(axes, times, values, [draw(str(name)) for name in ordered["name"]], fonts)
     _write_in(axes, fonts)
     return figure
 
@@ -347,6 +334,40 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure, axes
+
+
+def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts: list[str]) -> None:
+    """Writes names beside dots, each where it covers no other name and no dot, if it can; a line leads to a far one."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    cast("Figure", axes.figure).draw_without_rendering()  # where the dots are is known after that
+    dots = axes.transData.transform(np.column_stack([x, y]))
+    middle = axes.bbox.x0 + 0.6 * axes.bbox.width
+    taken = [Bbox.from_bounds(across - 5, up - 5, 10, 10) for across, up in dots.tolist()]
+    for dot, place, name in zip(dots, zip(x.tolist(), y.tolist(), strict=True), names, strict=True):
+        side, align = (-7, "right") if dot[0] > middle else (7, "left")
+        tried: list[Text] = []
+        for offset in (7, -13, 20, -26, 33, -39, 46, -52, 7):
+            line = {"arrowstyle": "-", "linewidth": 0.5} if offset not in (7, -13) else None
+            tried.append(
+                axes.annotate(
+                    name,
+                    place,
+                    (side, offset),
+                    textcoords="offset points",
+                    ha=align,
+                    fontsize=9,
+                    fontfamily=fonts,
+                    arrowprops=line,
+                )
+            )
+            box = Text.get_window_extent(tried[-1])  # of the words, without the line
+            if not any(box.overlaps(other) for other in taken):
+                break
+        for text in tried[:-1]:
+            text.remove()
+        taken.append(box)
 
 
 def _write_in(axes: Axes, fonts: list[str]) -> None:

@@ -178,6 +178,8 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
         raise ValueError(f"The table has no measure {measure!r}; name one of {', '.join(measures)}.")
     fonts, draw = japanese_fonts(), drawable()
     figure, axes = _figure(8.0, 4.4)
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     ordered = table.sort_values(["mrt", measure], ascending=[True, False], kind="stable")
     times, values = ordered["mrt"].to_numpy(dtype=float), ordered[measure].to_numpy(dtype=float)
     best = values > np.concatenate([[-np.inf], np.maximum.accumulate(values)[:-1]])
@@ -185,7 +187,9 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
     axes.scatter(times, values, color=np.where(best, _MORE, _LESS), zorder=2)
     if times.min() > 0 and times.max() > 8 * times.min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")  # numbers: powers of ten would be formulas
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.08, y=0.16)
     axes.set_xlabel("milliseconds a query (mrt)")
     axes.set_ylabel(measure)
@@ -362,8 +366,10 @@ def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts
                     arrowprops=line,
                 )
             )
+            tried[-1].set_in_layout(False)  # or the dots would move
+            tried[-1].get_window_extent()  # puts the words in their place
             box = Text.get_window_extent(tried[-1])  # of the words, without the line
-            if not any(box.overlaps(other) for other in taken):
+            if axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1 and not any(map(box.overlaps, taken)):
                 break
         for text in tried[:-1]:
             text.remove()

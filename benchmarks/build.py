@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--peer", help="the Python of an environment with fast-plaid")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 2], choices=[4, 2, 1])
+    parser.add_argument("--passages", type=int, help="the first so many alone")
     parser.add_argument("--memory", action="store_true", help="the second benchmark")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -75,19 +76,21 @@ def main() -> None:
                 json.dumps({"passages": passages, **_ours({"synthetic": passages, "compression": "4bit"})}), flush=True
             )
         return
-    from benchmarks.collections import Encoded
+    from benchmarks.collections import Encoded, part
     from pyterrier_jacolbert import JaColBERT
 
     encoded = Encoded(arguments.shared, arguments.keep, JaColBERT(arguments.model, verbose=True))
+    if arguments.passages:
+        encoded = part(encoded, arguments.passages)
     print(json.dumps({"tokens": int(encoded.starts[-1]), "dim": encoded.vectors.shape[1], "threads": THREADS}))
     for bits in arguments.bits:
         runs: dict[str, list[dict[str, float]]] = {"here": [], "peer": []}
         for _ in range(arguments.repeats):
-            runs["here"].append(_ours({"folder": str(arguments.keep), "compression": f"{bits}bit"}))
+            runs["here"].append(_ours({"folder": str(encoded.folder), "compression": f"{bits}bit"}))
             if arguments.peer:
                 code = _PEER.format(
                     root=str(Path(__file__).parents[1]),
-                    folder=str(arguments.keep),
+                    folder=str(encoded.folder),
                     bits=bits,
                     threads=THREADS,
                     sample=PEER_SAMPLE,
@@ -121,14 +124,14 @@ def _build(settings: dict[str, Any]) -> dict[str, float]:
 
     from benchmarks.collections import Encoded
     from benchmarks.memory import Memory
-    from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
+    from pyterrier_jacolbert import JaColBERTIndexer
 
     torch.set_num_threads(THREADS)
     if "synthetic" in settings:
         documents: Iterator[dict[str, Any]] = synthetic(settings["synthetic"])
         more: dict[str, Any] = {"n_centroids": 16_384}
     else:
-        documents, more = Encoded(Path(), Path(settings["folder"]), JaColBERT("unused/name")).documents(), {}
+        documents, more = Encoded(Path(), Path(settings["folder"])).documents(), {}
     more["compression"] = settings["compression"]
     with tempfile.TemporaryDirectory() as out:
         # Imports and compiled kernels are there before the clock starts, as they are for the peer.

@@ -70,11 +70,12 @@ class Encoded:
     Args:
         shared: where the collections are.
         folder: where the vectors are kept.
-        model: encodes them, where they are not there yet.
+        model: encodes them; None where they are there.
     """
 
-    def __init__(self, shared: Path, folder: Path, model: JaColBERT) -> None:
+    def __init__(self, shared: Path, folder: Path, model: JaColBERT | None = None) -> None:
         if not (folder / "done").is_file():
+            assert model is not None
             folder.mkdir(parents=True, exist_ok=True)
             documents = list(passages(shared))
             for name, texts, encode in (
@@ -103,6 +104,20 @@ class Encoded:
         bounds = zip(self.query_starts, self.query_starts[1:], strict=False)
         rows = [np.asarray(self.query_vectors[first:end], dtype=np.float32) for first, end in bounds]
         return questions(shared).drop(columns="query").assign(query_embs=rows)
+
+
+def part(encoded: Encoded, passages: int) -> Encoded:
+    """The first passages, JSQuAD's before all, and all questions; kept beside the whole, for peers that need files."""
+    folder = encoded.folder / f"first-{passages}"
+    if not (folder / "done").is_file():
+        folder.mkdir(exist_ok=True)
+        np.save(folder / "documents.npy", encoded.vectors[: encoded.starts[passages]])
+        np.save(folder / "documents.starts.npy", encoded.starts[: passages + 1])
+        np.save(folder / "queries.npy", encoded.query_vectors)
+        np.save(folder / "queries.starts.npy", encoded.query_starts)
+        (folder / "docnos.json").write_text(json.dumps(encoded.docnos[:passages]), encoding="utf-8")
+        (folder / "done").touch()
+    return Encoded(Path(), folder)
 
 
 def spliced(encoded: Encoded, folder: Path, passages: int = 200_000, tokens: int = 100, seed: int = 0) -> Path:

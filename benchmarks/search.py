@@ -9,9 +9,11 @@ are near-copies (the gap of the scores from rank 10 to rank 100 is printed for b
 its own; one query goes to one engine after the other, then the next query; medians. ``batched`` is all queries in one
 call, a query. Encoding is not counted. R@k: the share of the float32 exact first k that are among the first k.
 
-``--python fast-plaid=E/bin/python`` names the environment of a peer, whose wheels do not run with this project's torch:
-``E/bin/pip install torch==2.11.0 fast-plaid==1.7.0.2110 xtr-warp-rs==2.1.0.2110``, and another for ``lancedb`` and
-``maxsim-cpu``. Engines without one run in this Python if they are installed, and are left out, saying so, if not.
+``--passages 3000`` takes the first of the real passages alone, JSQuAD's before all: of all of them, fast-plaid had no
+index after a quarter of an hour on two cores. ``--python fast-plaid=E/bin/python`` names the environment of a peer,
+whose wheels do not run with this project's torch: ``E/bin/pip install torch==2.11.0 fast-plaid==1.7.0.2110
+xtr-warp-rs==2.1.0.2110``, and another for ``lancedb`` and ``maxsim-cpu``. Engines without one run in this Python if
+they are installed, and are left out, saying so, if not.
 Writes ``figures.json``, a Markdown table and a plot to ``--output``.
 """
 
@@ -31,7 +33,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.collections import Encoded, spliced
+from benchmarks.collections import Encoded, part, spliced
 from benchmarks.engines import BEST, ENGINES, Vectors
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.plots import plot_latency
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
     parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
     parser.add_argument("--corpus", choices=["real", "spliced"], default="real")
+    parser.add_argument("--passages", type=int, help="the first so many of the real ones alone")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), metavar="NAME")
     parser.add_argument("--python", nargs="+", default=[], metavar="PEER=PATH")
     parser.add_argument("--queries", type=int, default=200)
@@ -52,7 +55,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/search"))
     arguments = parser.parse_args()
     encoded = Encoded(arguments.shared, arguments.keep, JaColBERT(arguments.model, verbose=True))
-    folder = arguments.keep if arguments.corpus == "real" else spliced(encoded, arguments.keep / "spliced")
+    if arguments.passages:
+        encoded = part(encoded, arguments.passages)
+    folder = encoded.folder if arguments.corpus == "real" else spliced(encoded, arguments.keep / "spliced")
     vectors = Vectors(folder)
     topics = encoded.topics(arguments.shared)
     chosen = np.sort(np.random.default_rng(0).choice(len(topics), arguments.queries, replace=False)).tolist()
@@ -63,7 +68,7 @@ def main() -> None:
         numbers = {docno: number for number, docno in enumerate(encoded.docnos)}
         relevant = [numbers[topics["relevant"].iloc[query]] for query in chosen]
     pythons = dict(pair.split("=", 1) for pair in arguments.python)
-    output = arguments.output / arguments.corpus
+    output = arguments.output / (f"first-{arguments.passages}" if arguments.passages else arguments.corpus)
     rows: dict[str, dict[str, Any]] = {}
     for threads in arguments.threads:
         engines = [Engine(name, pythons, folder, output, threads) for name in arguments.engines if there(name, pythons)]

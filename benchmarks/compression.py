@@ -20,10 +20,10 @@ import pyterrier as pt
 from ir_measures import nDCG
 
 from benchmarks.collections import Encoded
+from benchmarks.intervals import difference
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
 from pyterrier_jacolbert.index.limits import COMPRESSIONS
 
-DRAWS = 10_000
 DEPTH = 100
 
 
@@ -53,12 +53,10 @@ def main() -> None:
                 measures = np.array([found.get(qid, {}).get("nDCG@10", 0.0) for qid in topics["qid"]])
                 if reference.empty:
                     reference, expected = ranking, measures
-                draws = np.random.default_rng(0).choice(measures - expected, (DRAWS, len(measures))).mean(axis=1)
-                low, high = np.percentile(draws, [2.5, 97.5])
                 shares = " | ".join(f"{share(ranking, reference, depth):.4f}" for depth in (10, DEPTH))
                 print(
                     f"| {compression} | {quality} | {size:.1f} | {measures.mean():.4f} "
-                    f"| {np.mean(measures - expected):+.4f} [{low:+.4f}, {high:+.4f}] | {shares} |",
+                    f"| {difference(measures - expected)} | {shares} |",
                     flush=True,
                 )
 

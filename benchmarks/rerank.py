@@ -29,11 +29,11 @@ import pyterrier as pt
 from ir_measures import R, nDCG
 
 from benchmarks.collections import Encoded, passages, questions
+from benchmarks.intervals import difference
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25
 
 CANDIDATES = 1000
 BETAS = (0.1, 0.5, 1.0)
-DRAWS = 10_000
 
 
 def main() -> None:
@@ -158,9 +158,7 @@ def feedback(index: Any, topics: pd.DataFrame, qrels: pd.DataFrame) -> None:  # 
         after = evaluated(retriever >> index.prf(beta=beta) >> retriever)
         cells = []
         for values, gains in zip(after.T, (after - before).T, strict=True):
-            draws = np.random.default_rng(0).choice(gains, (DRAWS, len(gains))).mean(axis=1)
-            low, high = np.percentile(draws, [2.5, 97.5])
-            cells += [f"{values.mean():.4f}", f"{gains.mean():+.4f} [{low:+.4f}, {high:+.4f}]"]
+            cells += [f"{values.mean():.4f}", difference(gains)]
         print(f"| beta {beta} | {' | '.join(cells)} |", flush=True)
 
 

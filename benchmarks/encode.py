@@ -62,7 +62,9 @@ def quality(shared: Path) -> dict[str, float]:
     settings["bfloat16, other batches"] = {"dtype": "bfloat16", "batch_tokens": 4096}
     found, rankings = {}, {}
     for name, setting in settings.items():
-        retriever = JaColBERTIndexer(None, me5(shared, **setting)).index(docs).retriever(num_results=10)
+        retriever = (
+            JaColBERTIndexer(None, me5(shared, **setting), compression="float16").index(docs).retriever(num_results=10)
+        )
         rankings[name] = retriever(topics[["qid", "query"]])
         found[f"nDCG@10 {name}"] = float(pt.Evaluate(rankings[name], qrels, [nDCG @ 10])["nDCG@10"])
     for name, other in [("float32", "bfloat16"), ("bfloat16", "bfloat16, other batches")]:

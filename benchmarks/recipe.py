@@ -30,6 +30,7 @@ import pyterrier as pt
 from ir_measures import nDCG
 from sentence_transformers import MultiVectorEncoder
 
+from benchmarks.intervals import difference
 from examples import jaquad
 from examples.me5 import me5_encoder
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndex, JaColBERTIndexer
@@ -47,7 +48,6 @@ LOSSES = {
     "hard labels": {"loss": "hard_labels", "normalize_student": False},
 }
 REFERENCE = "KL + min-max"
-DRAWS = 10_000
 #: Tokens of a passage that are read, in training and in measuring.
 DOCUMENT_LENGTH = 160
 
@@ -156,7 +156,7 @@ class HeldOut:
         model = JaColBERT(checkpoint, max_document_length=DOCUMENT_LENGTH)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The index is in a temporary directory")
-            index = JaColBERTIndexer(None, model, title_field="title").index(self.docs)
+            index = JaColBERTIndexer(None, model, compression="float16", title_field="title").index(self.docs)
         for system, length in {name: "dynamic", **others}.items():
             changed = JaColBERTIndex(index.path, JaColBERT(checkpoint, query_length=length))
             ranking = changed.retriever(num_results=10)(self.topics)
@@ -172,19 +172,10 @@ class HeldOut:
         rows = ["| system | nDCG@10 | by seed | difference to KL + min-max (95 %) |", "|---|---|---|---|"]
         for name, seeds in self.found.items():
             each = ", ".join(f"{np.mean(list(one.values())):.4f}" for one in seeds.values())
-            low, mean, high = bootstrap((means[name] - means[REFERENCE]).to_numpy())
-            difference = "" if name == REFERENCE else f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
-            rows.append(f"| {name} | {means[name].mean():.4f} | {each} | {difference} |")
+            gained = difference((means[name] - means[REFERENCE]).to_numpy())
+            rows.append(f"| {name} | {means[name].mean():.4f} | {each} | {'' if name == REFERENCE else gained} |")
         head = f"{len(self.docs):,} passages, {len(self.topics):,} questions of held-out articles.\n\n"
         return head + "\n".join(rows)
-
-
-def bootstrap(differences: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
-    """The mean of paired differences with its 95 % percentile interval."""
-    generator = np.random.default_rng(seed)
-    draws = generator.choice(differences, size=(DRAWS, len(differences))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return float(low), float(differences.mean()), float(high)
 
 
 if __name__ == "__main__":

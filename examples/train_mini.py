@@ -131,7 +131,10 @@ class Teacher:
         model = me5_model(shared / "models" / "me5-small-ja", verbose=True)
         self.index = RememberingIndex(runs / "me5.jacolbert", model)
         if not self.index.built():
-            JaColBERTIndexer(runs / "me5.jacolbert", model, title_field="title", verbose=True).index(collection.docs)
+            indexer = JaColBERTIndexer(
+                runs / "me5.jacolbert", model, compression="float16", title_field="title", verbose=True
+            )
+            indexer.index(collection.docs)
         self.bm25 = JapaneseBM25(runs / "bm25", title_field="title")
         if not self.bm25.built():
             self.bm25.index(collection.docs)
@@ -183,7 +186,7 @@ class HeldOut:
         model = JaColBERT(model.model, query_length=model.query_length, max_document_length=DOCUMENT_LENGTH)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The index is in a temporary directory")
-            index = JaColBERTIndexer(None, model, title_field="title").index(self.docs)
+            index = JaColBERTIndexer(None, model, compression="float16", title_field="title").index(self.docs)
         ranking = index.retriever(num_results=10)(self.topics)
         return float(
             pt.Evaluate(ranking, self.qrels[self.qrels["qid"].isin(self.topics["qid"])], [nDCG @ 10])["nDCG@10"]

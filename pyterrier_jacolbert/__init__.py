@@ -11,20 +11,31 @@ from typing import TYPE_CHECKING, Any
 from pyterrier_jacolbert import datasets
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifact import JaColBERTIndex, JaColBERTIndexer
+    from pyterrier_jacolbert.artifact import JaColBERTIndex
     from pyterrier_jacolbert.bm25 import JapaneseBM25
+    from pyterrier_jacolbert.indexer import JaColBERTIndexer
     from pyterrier_jacolbert.japanese import JapaneseTokens
     from pyterrier_jacolbert.model import JaColBERT
+    from pyterrier_jacolbert.sharded import ShardedIndex
 
 __version__ = "0.1.0"
-__all__ = ["JaColBERT", "JaColBERTIndex", "JaColBERTIndexer", "JapaneseBM25", "JapaneseTokens", "datasets"]
+__all__ = [
+    "JaColBERT",
+    "JaColBERTIndex",
+    "JaColBERTIndexer",
+    "JapaneseBM25",
+    "JapaneseTokens",
+    "ShardedIndex",
+    "datasets",
+]
 
 _HOMES = {
     "JaColBERT": "model",
     "JaColBERTIndex": "artifact",
-    "JaColBERTIndexer": "artifact",
+    "JaColBERTIndexer": "indexer",
     "JapaneseBM25": "bm25",
     "JapaneseTokens": "japanese",
+    "ShardedIndex": "sharded",
 }
 
 datasets.register()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from array import array
 from collections.abc import Iterable, Mapping
@@ -27,9 +26,10 @@ from pyterrier_jacolbert.frames import (
     ranked,
     results,
 )
+from pyterrier_jacolbert.index.files import map_array, replace_json, seal_file
 from pyterrier_jacolbert.index.limits import check_num_results
-from pyterrier_jacolbert.index.store import atomic_directory, write_meta
-from pyterrier_jacolbert.morphology import tokenize, tokenizer_facts
+from pyterrier_jacolbert.index.store import META_FILE, atomic_directory
+from pyterrier_jacolbert.morphology import check_analyzer, tokenize, tokenizer_facts
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from pyterrier_jacolbert.index.docnos import Docnos
 
-_DEFAULTS: dict[str, Any] = {"text_field": "text", "title_field": None, "k1": 1.2, "b": 0.75}
+_DEFAULTS: dict[str, Any] = {"text_field": "text", "title_field": None, "k1": 1.2, "b": 0.75, "analyzer": "mecab"}
 
 
 class JapaneseBM25(DirectoryArtifact):
@@ -57,10 +57,11 @@ class JapaneseBM25(DirectoryArtifact):
         title_field: a field put before the text, with a space between, where it is not empty.
         k1: how slowly more occurrences of a word stop mattering; 1.2 unless given.
         b: how much long documents are held back, 0 to 1; 0.75 unless given.
+        analyzer: what cuts words, ``"mecab"`` or ``"sudachi"`` (see :func:`tokenize`); "mecab" unless given.
         verbose: whether to show progress bars.
 
     Raises:
-        ValueError: ``k1`` or ``b`` is out of its range.
+        ValueError: ``k1`` or ``b`` is out of its range, or there is no such analyzer.
 
     Example:
         >>> bm25 = JapaneseBM25("wiki.bm25").index(docs).retriever()  # doctest: +SKIP
@@ -78,6 +79,7 @@ class JapaneseBM25(DirectoryArtifact):
         title_field: str | None = None,
         k1: float | None = None,
         b: float | None = None,
+        analyzer: str | None = None,
         verbose: bool = False,
     ) -> None:
         super().__init__(path)
@@ -89,28 +91,37 @@ class JapaneseBM25(DirectoryArtifact):
         self._title_field = title_field
         self._k1 = k1
         self._b = b
+        self._analyzer = None if analyzer is None else check_analyzer(analyzer)
         self.verbose = verbose
         self._open: tuple[bm25s.BM25, Docnos] | None = None
 
     @property
     def text_field(self) -> str:
         """The field with the text: as the index at the path records it, else as given, else "text"."""
-        return self._current("text_field")
+        field: str = self._current("text_field")
+        return field
 
     @property
     def title_field(self) -> str | None:
         """The field put before the text: as the index at the path records it, else as given."""
-        return self._current("title_field")
+        field: str | None = self._current("title_field")
+        return field
 
     @property
     def k1(self) -> float:
         """BM25's k1: as the index at the path records it, else as given, else 1.2."""
-        return self._current("k1")
+        return float(self._current("k1"))
 
     @property
     def b(self) -> float:
         """BM25's b: as the index at the path records it, else as given, else 0.75."""
-        return self._current("b")
+        return float(self._current("b"))
+
+    @property
+    def analyzer(self) -> str:
+        """What cuts words: as the index at the path records it, else as given, else "mecab"."""
+        analyzer: str = self._current("analyzer")
+        return analyzer
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Iterable[Mapping[str, Any]] | pd.DataFrame, *, mode: str = "create"
@@ -144,7 +155,7 @@ class JapaneseBM25(DirectoryArtifact):
         token_ids: list[array[int]] = []
         with atomic_directory(self.path, mode=mode) as directory:
             for document in tqdm(documents, desc="tokenizing", unit=" documents", disable=not self.verbose):
-                words = tokenize(document.text)
+                words = tokenize(document.text, settings["analyzer"])
                 docnos.append(document.docno)
                 token_ids.append(array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words]))
             model = bm25s.BM25(k1=settings["k1"], b=settings["b"], method="lucene")
@@ -152,10 +163,11 @@ class JapaneseBM25(DirectoryArtifact):
             with np.errstate(invalid="ignore"):
                 model.index((token_ids, vocabulary), create_empty_token=False, show_progress=self.verbose)
             model.save(directory, show_progress=False)
-            files = {file.name: _entry(file) for file in sorted(directory.iterdir())}
+            files = {file.name: seal_file(directory, file.name) for file in sorted(directory.iterdir())}
             files |= write_docnos(directory, docnos)
-            facts = {"documents": len(docnos), **settings, "tokenizer": tokenizer_facts(), "files": files}
-            write_meta(directory, self.new_meta(**facts))
+            tokenizer = tokenizer_facts(settings["analyzer"])
+            facts = {"documents": len(docnos), **settings, "tokenizer": tokenizer, "files": files}
+            replace_json(directory / META_FILE, self.new_meta(**facts))
         self._open = None
         return self
 
@@ -170,27 +182,41 @@ class JapaneseBM25(DirectoryArtifact):
         Args:
             num_results: the most documents a query gets.
 
+        Returns:
+            The transformer.
+
         Raises:
             ValueError: ``num_results`` is not a positive integer.
         """
         return JapaneseBM25Retriever(self, num_results=num_results)
 
     def scorer(self) -> JapaneseBM25Scorer:
-        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0."""
+        """A re-ranker that scores the documents of a frame; one that shares no word with the query gets 0.
+
+        Returns:
+            The transformer.
+        """
         return JapaneseBM25Scorer(self)
 
     def __len__(self) -> int:
         return int(self.meta()["documents"])
 
     def docnos(self) -> Docnos:
-        """The docnos, by docid: a sequence over mapped files, with look-ups both ways."""
+        """The docnos, by docid: a sequence over mapped files, with look-ups both ways.
+
+        Returns:
+            The sequence.
+        """
         return self._files()[1]
 
     def scores(self, words: list[str]) -> np.ndarray:
-        """The scores of all documents for the words of one query, by docid: float32 ``(n_docs,)``.
+        """Scores all documents for the words of one query.
 
         Args:
-            words: as :func:`tokenize` gives them; a word counts as often as it stands there.
+            words: as :func:`tokenize` gives them for ``analyzer``; a word counts as often as it stands there.
+
+        Returns:
+            float32 ``(n_docs,)``, by docid.
         """
         model, docnos = self._files()
         token_ids = model.get_tokens_ids(words)
@@ -200,7 +226,7 @@ class JapaneseBM25(DirectoryArtifact):
         """The best documents for the words of one query.
 
         Args:
-            words: as :func:`tokenize` gives them; a word counts as often as it stands there.
+            words: as :func:`tokenize` gives them for ``analyzer``; a word counts as often as it stands there.
             num_results: the most documents to return.
 
         Returns:
@@ -220,7 +246,8 @@ class JapaneseBM25(DirectoryArtifact):
         return _DEFAULTS[name] if given is None else given
 
     def _current(self, name: str) -> Any:  # noqa: ANN401
-        return self.meta()[name] if self.built() else self._chosen(name)
+        # Indexes of before there was a choice record no analyzer.
+        return self.meta().get(name, _DEFAULTS[name]) if self.built() else self._chosen(name)
 
     def _files(self) -> tuple[bm25s.BM25, Docnos]:
         if self._open is None:
@@ -231,25 +258,20 @@ class JapaneseBM25(DirectoryArtifact):
             meta = self.meta()
             self._warn_of_differences(meta)
             for entry in meta["files"].values():
-                path = self.path / entry["file"]
-                if "bytes" in entry and (not path.is_file() or path.stat().st_size != entry["bytes"]):
-                    raise ValueError(
-                        f"{path} is missing or does not have {entry['bytes']} bytes, so the index is damaged; "
-                        "build it again, or fetch it again."
-                    )
+                map_array(self.path, entry)  # bm25s would stop with an error of its own
             self._open = bm25s.BM25.load(self.path, mmap=True), Docnos(self.path, meta["files"])
         return self._open
 
     def _warn_of_differences(self, meta: dict[str, Any]) -> None:
         for name in _DEFAULTS:
             given = getattr(self, f"_{name}")
-            if given is not None and given != meta[name]:
+            if given is not None and given != (built := self._current(name)):
                 warnings.warn(
-                    f"{self!r} was built with {name}={meta[name]!r}, which holds, not {name}={given!r}; to change it, "
+                    f"{self!r} was built with {name}={built!r}, which holds, not {name}={given!r}; to change it, "
                     "build the index again with mode='overwrite'.",
                     stacklevel=5,
                 )
-        if meta["tokenizer"] != (installed := tokenizer_facts()):
+        if meta["tokenizer"] != (installed := tokenizer_facts(self.analyzer)):
             warnings.warn(
                 f"{self!r} was built with words of {meta['tokenizer']}, and {installed} may cut queries differently; "
                 "install those releases, or build it again.",
@@ -296,7 +318,8 @@ class JapaneseBM25Retriever(SettingsTransformer):
         queries = check_column(inp, QUERY, QID)
         check_one_query_each(inp, factorize(queries)[0])
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
-        found = [self.index.best_documents(tokenize(query), self.num_results) for query in progress]
+        analyzer = self.index.analyzer
+        found = [self.index.best_documents(tokenize(query, analyzer), self.num_results) for query in progress]
         docnos = self.index.docnos()
         rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in found])
         docids, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
@@ -341,12 +364,7 @@ class JapaneseBM25Scorer(SettingsTransformer):
         scores = np.empty(len(inp), dtype=np.float32)
         order = np.argsort(query_codes, kind="stable")
         groups = np.split(order, np.cumsum(np.bincount(query_codes))[:-1])
+        analyzer = self.index.analyzer
         for query, rows in zip(queries, groups, strict=True):
-            scores[rows] = self.index.scores(tokenize(query))[docids[rows]]
+            scores[rows] = self.index.scores(tokenize(query, analyzer))[docids[rows]]
         return ranked(inp, scores)
-
-
-def _entry(file: Path) -> dict[str, Any]:
-    with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"file": file.name, "bytes": file.stat().st_size, "sha256": digest}

@@ -89,19 +89,31 @@ def fingerprint(model: MultiVectorEncoder) -> str:
 
 
 @contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Keeps transformers from drawing progress bars, of a second and less, while it loads or saves."""
+    from transformers.utils import logging
+
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
+    try:
+        yield
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
 def _quiet_transformers() -> Iterator[None]:
     """Keeps transformers from reporting the projection, which Sentence Transformers loads, as an unexpected weight."""
     from transformers.utils import logging
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
     try:
-        yield
+        with without_bars():
+            yield
     finally:
         logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _read_json(name: str, revision: str | None, file: str) -> dict[str, Any] | None:

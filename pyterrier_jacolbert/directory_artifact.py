@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyterrier as pt
 
-from pyterrier_jacolbert.index.store import META_FILE, damaged_files, read_meta
+from pyterrier_jacolbert import __version__
+from pyterrier_jacolbert.index.files import damage, named_files
+from pyterrier_jacolbert.index.store import META_FILE, read_meta
 
 PACKAGE = "pyterrier-jacolbert"
 
@@ -43,11 +46,18 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         self.path: Path = Path(path)
 
     def built(self) -> bool:
-        """Whether there is a complete index at the path."""
+        """Whether there is a complete index at the path.
+
+        Returns:
+            True where there is one; the files are not read.
+        """
         return (self.path / META_FILE).is_file()
 
     def meta(self) -> dict[str, Any]:
         """What ``pt_meta.json`` says of this index.
+
+        Returns:
+            The manifest, as it was written.
 
         Raises:
             FileNotFoundError: there is no index at the path.
@@ -57,32 +67,50 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         kind, own = f"{meta.get('type')}.{meta.get('format')}", f"{self.ARTIFACT_TYPE}.{self.ARTIFACT_FORMAT}"
         if kind != own:
             raise ValueError(f"{self.path} holds a {kind} artifact, not a {own}; open it with pt.Artifact.load.")
-        if meta.get("format_version") != self.FORMAT_VERSION:
+        if meta["format_version"] != self.FORMAT_VERSION:
             raise ValueError(
-                f"{self.path} has format version {meta.get('format_version')}, and this release of {PACKAGE} reads "
-                f"version {self.FORMAT_VERSION}; install the release that wrote it, or build it again."
+                f"{self.path} has format version {meta['format_version']}, of {PACKAGE} {meta['package_version']}, and "
+                f"{PACKAGE} {__version__} reads version {self.FORMAT_VERSION}; install the former, or build it again."
             )
         return meta
 
+    @property
+    def info(self) -> dict[str, Any]:
+        """What ``pt_meta.json`` says; see :meth:`meta`."""
+        return self.meta()
+
     def new_meta(self, **facts: object) -> dict[str, Any]:
-        """The head of a ``pt_meta.json`` of this class, followed by ``facts``."""
+        """The head of a ``pt_meta.json`` of this class, followed by ``facts``.
+
+        Args:
+            **facts: what else the manifest says.
+
+        Returns:
+            The manifest, not written yet.
+        """
         return {
             "type": self.ARTIFACT_TYPE,
             "format": self.ARTIFACT_FORMAT,
             "package_hint": self.ARTIFACT_PACKAGE_HINT,
             "format_version": self.FORMAT_VERSION,
+            "package_version": __version__,
             **facts,
         }
 
     def verify(self) -> None:
-        """Reads every file and compares it with its checksum.
+        """Reads every file and compares it with its checksums.
 
         Raises:
-            ValueError: files are damaged; they are named.
+            ValueError: files are damaged; they are named, with the ranges of bytes.
         """
-        damaged = damaged_files(self.path, self.meta()["files"].values())
-        if damaged:
-            raise ValueError(f"{self.path} is damaged in {', '.join(damaged)}; build it again, or fetch it again.")
+        found = "; ".join(map(str, damage(self.path, self.meta()["files"].values())))
+        if found:
+            raise ValueError(f"{self.path} is damaged, so build it again, or fetch it again: {found}.")
+
+    def _package_files(self) -> Iterator[tuple[str, str]]:
+        # PyTerrier's hook for build_package and to_hf: locks, owners and interrupted builds stay here.
+        for name in sorted({META_FILE, *named_files(self.meta())}):
+            yield name, str(self.path / name)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.path.absolute() == other.path.absolute()
@@ -103,6 +131,6 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         return copy.copy(self)
 
     def __copy__(self) -> DirectoryArtifact:
-        twin = type(self).__new__(type(self))
+        twin: DirectoryArtifact = type(self).__new__(type(self))  # type: ignore[no-untyped-call] # PyTerrier's
         twin.__dict__.update(self.__dict__)
         return twin

@@ -27,6 +27,7 @@ def read_documents(
     text_field: str,
     title_field: str | None = None,
     vectors_field: str | None = None,
+    first: int = 0,
 ) -> Iterator[Document]:
     """Reads documents in one pass, checking each.
 
@@ -35,6 +36,7 @@ def read_documents(
         text_field: the field with the text.
         title_field: a field put before the text with a space between, where it is not empty.
         vectors_field: a field that stands for the text where a document has it; the text is "" then.
+        first: the position of the first document, for messages.
 
     Yields:
         The documents in order. A text without anything to read ("" or white space) is yielded as "".
@@ -56,14 +58,14 @@ def read_documents(
     else:
         records = docs
     positions: dict[str, int] = {}
-    for position, record in enumerate(records):
+    for position, record in enumerate(records, start=first):
         required = [DOCNO] if vectors_field in record else [DOCNO, text_field]
         missing = [field for field in required if field not in record]
         if missing:
             _raise_missing(missing, record, position)
         docno = check_text(record[DOCNO], f"docno at position {position}")
         if not docno:
-            raise ValueError(f'The docno at position {position} is ""; every document needs a name.')
+            raise ValueError(f'The docno at position {position} is ""; give every document a name.')
         if (first := positions.setdefault(docno, position)) != position:
             raise ValueError(
                 f"The docno {docno!r} stands at positions {first} and {position}; docnos must be unique, "
@@ -78,7 +80,9 @@ def read_documents(
                 text = f"{check_text(title, f'{title_field} of {owner}')} {text}"
         yield Document(docno, text if text.strip() else "", record)
     if not positions:
-        raise ValueError("There are no documents to index; the iterable was empty (a generator runs only once).")
+        raise ValueError(
+            "There are no documents in index(docs); give one or more, and a new generator each time (one runs once)."
+        )
 
 
 def _raise_missing(missing: list[str], record: Mapping[str, Any], position: int) -> None:
@@ -87,4 +91,6 @@ def _raise_missing(missing: list[str], record: Mapping[str, Any], position: int)
         pt.validate.columns(list(record), includes=missing)
     except pt.validate.InputValidationError as error:
         named = f"The document at position {position} ({record.get(DOCNO, 'no docno')!r}) has no {missing[0]!r} field"
-        raise pt.validate.InputValidationError(f"{named}; it has {sorted(map(str, record))}.", error.modes) from None
+        raise pt.validate.InputValidationError(
+            f"{named}; it has {sorted(map(str, record))}, so name one of these, or add it.", error.modes
+        ) from None

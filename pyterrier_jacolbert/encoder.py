@@ -40,10 +40,13 @@ class TokenEncoder:
         query_length: the rule for [MASK] augmentation; see :func:`~pyterrier_jacolbert.query_length.target_length`.
             ``"auto"`` augments where the checkpoint was trained so.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's.
+        truncate_dim: keeps so many leading numbers of each vector, brought back to length 1; for checkpoints that were
+            trained for it.
         batch_tokens: the most padded tokens in a batch; None chooses by device.
 
     Raises:
-        ValueError: the checkpoint has no [MASK] token, and the rule needs one; an unknown dtype.
+        ValueError: the checkpoint has no [MASK] token, and the rule needs one; an unknown dtype; a
+            ``truncate_dim`` beyond the checkpoint's dimensions.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class TokenEncoder:
         dtype: str = "auto",
         query_length: QueryLength = "auto",
         max_document_length: int | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
         self.model = model.eval()
@@ -67,7 +71,7 @@ class TokenEncoder:
         expansion = getattr(backbone, "query_expansion", None) or {}
         self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
         self._attend = bool(expansion.get("attend", False))
-        self._mask_id = self._expansion_id(expansion.get("token"))
+        self.mask_id = self._expansion_id(expansion.get("token"))
         if query_length is not None and not expansion:
             warnings.warn(
                 f"This checkpoint was not trained with query augmentation, and query_length={query_length!r} adds it; "
@@ -78,7 +82,12 @@ class TokenEncoder:
         self._max_query_tokens = min(most_tokens(query_length, self._positions), plain_length or self._positions)
         self._float32 = _in_float32(model)
         self._reduced = _in_bfloat16(self._float32, self.device) if self.dtype == torch.bfloat16 else None
-        self.dim = int(model.get_embedding_dimension() or 0)
+        whole = int(model.get_embedding_dimension() or 0)
+        self.dim = truncate_dim or whole
+        if self.dim > whole:
+            raise ValueError(
+                f"truncate_dim={truncate_dim} is more than the {whole} dimensions of the checkpoint; take fewer."
+            )
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes queries, each distinct text once, in float32.
@@ -134,7 +143,7 @@ class TokenEncoder:
     def query_ids(self, text: str) -> list[int]:
         """The token ids of a query as the model sees them: markers and [MASK] positions included."""
         ids = self._truncate_queries([text], self._tokenise([text], "query", self._positions))[0]
-        return ids + [self._mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
+        return ids + [self.mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
 
     def document_ids(self, text: str) -> list[int]:
         """The token ids of a document as the model sees them, skipped punctuation included."""
@@ -174,7 +183,8 @@ class TokenEncoder:
         if long:
             warnings.warn(
                 f"{len(long)} of {len(texts)} queries are longer than the {limit} tokens that "
-                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}).",
+                f"query_length={self.query_length!r} leaves them and were cut (first: {texts[long[0]][:40]!r}); "
+                "make them shorter, or raise query_length.",
                 stacklevel=3,
             )
             for i, tokens in zip(long, self._tokenise([texts[i] for i in long], "query", limit), strict=True):
@@ -182,7 +192,7 @@ class TokenEncoder:
         return ids
 
     def _query_features(self, ids: list[list[int]], target: int) -> dict[str, Any]:
-        input_ids = np.full((len(ids), target), self._mask_id, dtype=np.int64)
+        input_ids = np.full((len(ids), target), self.mask_id, dtype=np.int64)
         attention = np.zeros((len(ids), target), dtype=np.int64)
         for row, tokens in enumerate(ids):
             input_ids[row, : len(tokens)] = tokens
@@ -209,7 +219,7 @@ class TokenEncoder:
                 if number == 0:
                     # The projection and the norm are cheap, and in float32 the vectors are unit to 1e-6.
                     features["token_embeddings"] = features["token_embeddings"].float()
-            vectors = torch.nn.functional.normalize(features["token_embeddings"], dim=-1)
+            vectors = torch.nn.functional.normalize(features["token_embeddings"][..., : self.dim], dim=-1)
             masks = features["attention_mask"].bool()
             return [rows[mask].cpu().numpy() for rows, mask in zip(vectors, masks, strict=True)]
 
@@ -228,7 +238,7 @@ class TokenEncoder:
 def native_bfloat16(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 matrices natively, so that they are faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     names = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16", "sve_bf16")
@@ -248,7 +258,7 @@ def _resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def _max_positions(backbone: torch.nn.Module, tokenizer: Any) -> int:  # noqa: ANN401
     limits = [getattr(getattr(backbone, "config", None), "max_position_embeddings", None), tokenizer.model_max_length]
-    return min(limit for limit in limits if limit)
+    return int(min(limit for limit in limits if limit))
 
 
 def _in_float32(model: MultiVectorEncoder) -> torch.nn.Module:
@@ -261,12 +271,13 @@ def _in_float32(model: MultiVectorEncoder) -> torch.nn.Module:
 def _in_bfloat16(backbone: torch.nn.Module, device: torch.device) -> torch.nn.Module | None:
     if not isinstance(backbone, Transformer):
         return None
-    reduced = copy.deepcopy(backbone).to(torch.bfloat16)
+    reduced: Any = copy.deepcopy(backbone).to(torch.bfloat16)
     if device.type == "cpu":
         # torch's fused attention is slower than plain products in bfloat16 on a CPU (benchmarks/encode.py).
         reduced.model.set_attn_implementation("eager")
         pack_linears(reduced)
-    return reduced
+    module: torch.nn.Module = reduced
+    return module
 
 
 def _batches(order: list[int], lengths: list[int], batch_tokens: int, same_length: bool = False) -> Iterator[list[int]]:

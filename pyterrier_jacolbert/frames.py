@@ -17,6 +17,10 @@ RANK = "rank"
 #: Token vectors, float32 ``(n_tokens, dim)`` a cell; the names that pyterrier_colbert and pyterrier_dr use too.
 QUERY_EMBS = "query_embs"
 DOC_EMBS = "doc_embs"
+#: A list of docnos a query: what a retriever may find.
+ALLOWED_DOCNOS = "allowed_docnos"
+#: What each query token gave to the score, float32 ``(n_query_tokens,)`` a cell; the name that pyterrier_colbert has.
+CONTRIBUTIONS = "contributions"
 #: Sparse ``{term: weight}`` dicts, as Terrier, PISA and the learned sparse plugins read them.
 TOKS = "toks"
 QUERY_TOKS = "query_toks"
@@ -34,9 +38,9 @@ def check_text(value: object, owner: str) -> str:
     """
     if not isinstance(value, str):
         missing = value is None or value is pd.NA or (isinstance(value, float) and value != value)
-        problem = "missing (None or NaN)" if missing else f"a {type(value).__name__}, not a string"
-        remedy = 'drop it or put "" in its place' if missing else "turn it into one with str()"
-        raise ValueError(f"The {owner} is {problem}; {remedy}.")
+        if missing:
+            raise ValueError(f'The {owner} is missing (None or NaN); drop it or put "" in its place.')
+        raise ValueError(f"The {owner} is a {type(value).__name__}, not a string; turn it into one with str().")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -94,7 +98,8 @@ def factorize(values: Sequence[str] | pd.Series) -> tuple[np.ndarray, list[str]]
     Returns:
         codes: int64 ``(n,)``, the number of each value; uniques: the values, by number.
     """
-    codes, uniques = pd.factorize(pd.Series(list(values), dtype=object))
+    column = values if isinstance(values, pd.Series) else pd.Series(list(values), dtype=object)
+    codes, uniques = pd.factorize(column.to_numpy(dtype=object))
     return codes.astype(np.int64), list(uniques)
 
 
@@ -109,9 +114,11 @@ def ranked(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
         scores: float ``(n,)``, row by row.
     """
     qids, _ = factorize(frame[QID])
-    docnos = pd.factorize(pd.Series(frame[DOCNO].to_numpy(), dtype=object), sort=True)[0]
     scores = np.asarray(scores, dtype=np.float64)
-    order = np.lexsort((-docnos, -scores, qids))
+    order = np.lexsort((-scores, qids))
+    if ((np.diff(scores[order]) == 0) & (np.diff(qids[order]) == 0)).any():
+        docnos = pd.factorize(frame[DOCNO].to_numpy(dtype=object), sort=True)[0]
+        order = np.lexsort((-docnos, -scores, qids))
     ranking = frame.drop(columns=[SCORE, RANK], errors="ignore").iloc[order].reset_index(drop=True)
     ranking[SCORE] = scores[order]
     ranking[RANK] = ranks_within(qids[order])

@@ -1,4 +1,4 @@
-"""Japanese words for PyTerrier: the tokenizer, BM25 over it, and the words as dicts for Terrier and PISA."""
+"""Japanese text for PyTerrier: words, BM25 over them, the words as dicts for Terrier and PISA, sentences, passages."""
 
 from __future__ import annotations
 
@@ -6,19 +6,74 @@ import itertools
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.bm25 import JapaneseBM25, JapaneseBM25Retriever
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_TOKS, TEXT, TOKS, check_column, factorize
-from pyterrier_jacolbert.morphology import tokenize
+from pyterrier_jacolbert.morphology import check_analyzer, tokenize
+from pyterrier_jacolbert.pipeline.passages import JapanesePassages
+from pyterrier_jacolbert.sentences import split_sentences
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
-__all__ = ["JapaneseBM25", "JapaneseBM25Retriever", "JapaneseTokens", "tokenize"]
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.model import JaColBERT
+
+__all__ = [
+    "JapaneseBM25",
+    "JapaneseBM25Retriever",
+    "JapanesePassages",
+    "JapaneseTokens",
+    "passages",
+    "split_sentences",
+    "tokenize",
+]
 
 _PISA_REMEDY = "index with index.toks_indexer(scale=1.) and retrieve with index.bm25(toks_scale=1.)"
+
+
+def passages(
+    model: JaColBERT,
+    *,
+    length: int | None = None,
+    stride: int | None = None,
+    prepend: str | None = "title",
+    text_field: str = TEXT,
+) -> JapanesePassages:
+    """A transformer that cuts long documents into passages of whole sentences, each short enough for the model.
+
+    ``pt.text.sliding`` cuts at spaces, which Japanese has not. ``pt.text.max_passage()`` is the inverse: it gives each
+    document the score of its best passage. To re-rank long documents, and to index and find them by passages::
+
+        reranker = bm25 >> pt.text.get_text(data) >> passages(model) >> model.text_scorer() >> pt.text.max_passage()
+
+        index = (passages(model) >> JaColBERTIndexer("long.jacolbert", model)).index(docs)
+        retriever = index.retriever() >> pt.text.max_passage()
+
+    Documents keep their spelling: width and compatibility characters (㌔, ｶﾞ, Ａ) are normalised (NFKC) by the model's
+    tokenizer, when a passage is encoded, and by :func:`tokenize`, when its words are counted.
+
+    Args:
+        model: counts tokens with its own tokenizer, and gives the most of them that a document may have
+            (``max_document_length``; 300 for JaColBERTv2.5); no passage has more.
+        length: the most tokens of a passage, special tokens and what is prepended not counted; None takes as many as
+            the model does beside those.
+        stride: the most tokens from the beginning of a passage to the beginning of the next; None takes ``length``.
+            With ``stride >= length`` passages do not overlap, and with ``prepend=None`` they joined are the text.
+        prepend: a column put before each passage, with a space between, where it is not empty (a title of more than
+            half the model's length is cut there); None puts nothing.
+        text_field: the column with the text.
+
+    Returns:
+        A transformer for frames with ``docno`` and text, with or without queries: one row a passage, its docno
+        ``DOCNO%p0`` and so on, without the prepended column.
+
+    Raises:
+        ValueError: ``length`` is less than 8, or ``stride`` less than 1.
+    """
+    return JapanesePassages(model, length=length, stride=stride, prepend=prepend, text_field=text_field)
 
 
 class JapaneseTokens(SettingsTransformer):
@@ -50,6 +105,10 @@ class JapaneseTokens(SettingsTransformer):
 
     Args:
         text_field: the field with the text of a document.
+        analyzer: what cuts words: ``"mecab"``, or ``"sudachi"``; see :func:`tokenize`.
+
+    Raises:
+        ValueError: there is no such analyzer.
 
     Example:
         >>> tokens = JapaneseTokens()
@@ -59,14 +118,22 @@ class JapaneseTokens(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "Japanese Tokens", "help_url": None}
 
-    def __init__(self, text_field: str = TEXT) -> None:
+    def __init__(self, text_field: str = TEXT, *, analyzer: str = "mecab") -> None:
         self.text_field = text_field
+        self.analyzer = check_analyzer(analyzer)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Adds the columns.
 
+        Args:
+            inp: a frame of queries, of documents with text, or of both.
+
+        Returns:
+            The frame with ``query_toks``, ``toks`` or both: for each row the number of times that each word stands
+            there.
+
         Raises:
-            ImportError: fugashi or unidic-lite is not installed.
+            ImportError: what the analyzer stands on is not installed.
             pt.validate.InputValidationError: the frame has neither queries nor documents with text.
             ValueError: a query or text that is missing or not text, named by its id.
         """
@@ -78,9 +145,9 @@ class JapaneseTokens(SettingsTransformer):
             allowed.result_frame([QUERY], mode="results without text")
         words = {}
         if QID in inp.columns and QUERY in inp.columns:
-            words[QUERY_TOKS] = _count(check_column(inp, QUERY, QID))
+            words[QUERY_TOKS] = _count(check_column(inp, QUERY, QID), self.analyzer)
         if DOCNO in inp.columns and self.text_field in inp.columns:
-            words[TOKS] = _count(check_column(inp, self.text_field, DOCNO))
+            words[TOKS] = _count(check_column(inp, self.text_field, DOCNO), self.analyzer)
         columns = {name: pd.Series(counts, index=inp.index, dtype=object) for name, counts in words.items()}
         return inp.assign(**columns)
 
@@ -132,7 +199,8 @@ class PisaTokensIndexer(pt.Indexer):
 
     def index_inputs(self) -> list[list[str]]:
         """The columns that the indexer takes."""
-        return self.indexer.index_inputs()
+        inputs: list[list[str]] = self.indexer.index_inputs()
+        return inputs
 
     def subtransformers(self) -> dict[str, Any]:
         """None: the indexer is this one."""
@@ -155,9 +223,9 @@ class PisaTokensIndexer(pt.Indexer):
         return f"PisaTokensIndexer({self.indexer!r})"
 
 
-def _count(texts: list[str]) -> list[dict[str, int]]:
+def _count(texts: list[str], analyzer: str) -> list[dict[str, int]]:
     codes, distinct = factorize(texts)
-    counts = [Counter(tokenize(text)) for text in distinct]
+    counts = [Counter(tokenize(text, analyzer)) for text in distinct]
     return [dict(counts[code]) for code in codes]
 
 

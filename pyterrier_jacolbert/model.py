@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
     from pyterrier_jacolbert.encoder import TokenEncoder
+    from pyterrier_jacolbert.explain import Explanation
     from pyterrier_jacolbert.pipeline.encoders import DocEncoder, QueryEncoder
+    from pyterrier_jacolbert.pipeline.explainers import TextExplainer
     from pyterrier_jacolbert.pipeline.scorers import TextScorer
 
 DEFAULT_CHECKPOINT = "answerdotai/JaColBERTv2.5"
@@ -37,6 +39,8 @@ class JaColBERT:
             was trained with augmentation, and None for another.
         max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's
             (300 for JaColBERTv2.5).
+        truncate_dim: keeps so many leading numbers of each token vector (Matryoshka); for checkpoints that were trained
+            for it.
         batch_tokens: the most padded tokens in a batch; None chooses by device.
         verbose: whether to show progress bars.
 
@@ -61,6 +65,7 @@ class JaColBERT:
         dtype: str = "auto",
         query_length: QueryLength = "auto",
         max_document_length: int | None = None,
+        truncate_dim: int | None = None,
         batch_tokens: int | None = None,
         verbose: bool = False,
     ) -> None:
@@ -71,6 +76,8 @@ class JaColBERT:
         for name, number in (("max_document_length", max_document_length), ("batch_tokens", batch_tokens)):
             if number is not None and (not isinstance(number, int) or number < 4):
                 raise ValueError(f"{name} must be a number of tokens (4 or more) or None, not {number!r}.")
+        if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim < 1):
+            raise ValueError(f"truncate_dim must be a number of dimensions (1 or more) or None, not {truncate_dim!r}.")
         if isinstance(model, str):
             from pyterrier_jacolbert.checkpoint import check_folder
 
@@ -85,6 +92,7 @@ class JaColBERT:
         self.dtype = dtype
         self.query_length = query_length
         self.max_document_length = max_document_length
+        self.truncate_dim = truncate_dim
         self.batch_tokens = batch_tokens
         self.verbose = verbose
         self._encoder: TokenEncoder | None = None
@@ -110,6 +118,7 @@ class JaColBERT:
                 dtype=self.dtype,
                 query_length=self.query_length,
                 max_document_length=self.max_document_length,
+                truncate_dim=self.truncate_dim,
                 batch_tokens=self.batch_tokens,
             )
         return self._encoder
@@ -134,17 +143,36 @@ class JaColBERT:
         return self.encoder.dim
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Token vectors of queries: for each, float32 ``(n_positions, dim)``, unit rows, [MASK] positions included."""
+        """Encodes queries as token vectors.
+
+        Args:
+            texts: queries; each distinct one is encoded once.
+
+        Returns:
+            For each float32 ``(n_positions, dim)``, unit rows, [MASK] positions included.
+        """
         return self.encoder.encode_queries(texts)
 
     def encode_documents(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
     ) -> list[np.ndarray]:
-        """Token vectors of documents: for each, float32 ``(n_tokens, dim)``, unit rows; none for ""."""
+        """Encodes documents as token vectors.
+
+        Args:
+            texts: documents, title first where they have one.
+            progress: called with the number of texts done, as they are done.
+
+        Returns:
+            For each float32 ``(n_tokens, dim)``, unit rows; none for "".
+        """
         return self.encoder.encode_documents(texts, progress)
 
     def query_encoder(self) -> QueryEncoder:
-        """A transformer that adds ``query_embs`` to frames with ``query``."""
+        """A transformer that adds ``query_embs`` to frames with ``query``.
+
+        Returns:
+            The transformer.
+        """
         from pyterrier_jacolbert.pipeline.encoders import QueryEncoder
 
         return QueryEncoder(self)
@@ -155,6 +183,9 @@ class JaColBERT:
         Args:
             text_field: the column with the text.
             title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.encoders import DocEncoder
 
@@ -166,21 +197,59 @@ class JaColBERT:
         Args:
             text_field: the column with the text.
             title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
         """
         from pyterrier_jacolbert.pipeline.scorers import TextScorer
 
         return TextScorer(self, text_field=text_field, title_field=title_field)
 
+    def explainer(self, *, text_field: str = "text", title_field: str | None = None) -> TextExplainer:
+        """A transformer that adds ``contributions``, what each query token gave to the score of :meth:`text_scorer`.
+
+        Args:
+            text_field: the column with the text.
+            title_field: a column put before the text, with a space between.
+
+        Returns:
+            The transformer.
+        """
+        from pyterrier_jacolbert.pipeline.explainers import TextExplainer
+
+        return TextExplainer(self, text_field=text_field, title_field=title_field)
+
+    def explain(self, query: str, text: str) -> Explanation:
+        """Why a text scores as it does for a query: which of its tokens each query token met.
+
+        Args:
+            query: a query.
+            text: a document's text; put its title before it, with a space between, if the scorer did.
+
+        Returns:
+            What a notebook shows as the text with what matched shaded; also ``.to_frame()`` and ``.plot()``.
+
+        Raises:
+            ValueError: the query or text is not a string, or holds a lone surrogate.
+        """
+        from pyterrier_jacolbert.explain import explain_text
+
+        return explain_text(self, query, text)
+
     def settings(self) -> dict[str, Any]:
         """What an index records, so that queries are later encoded as its documents were.
 
         ``model`` is None for a ready MultiVectorEncoder, which no file names; ``fingerprint`` tells weights apart.
+
+        Returns:
+            ``model``, ``revision``, ``query_length``, ``max_document_length``, ``truncate_dim`` and ``fingerprint``.
         """
         return {
             "model": self.model if isinstance(self.model, str) else None,
             "revision": self.revision,
             "query_length": self.query_length,
             "max_document_length": self.max_document_length,
+            "truncate_dim": self.truncate_dim,
             "fingerprint": self.fingerprint,
         }
 
@@ -196,3 +265,8 @@ class JaColBERT:
     def __getstate__(self) -> dict[str, Any]:
         # Loaded weights stay behind: a copy loads them again from the name, or carries the encoder it was given.
         return {**self.__dict__, "_encoder": None}
+
+
+def as_model(model: JaColBERT | str | MultiVectorEncoder) -> JaColBERT:
+    """A :class:`JaColBERT` of whatever names or is one."""
+    return model if isinstance(model, JaColBERT) else JaColBERT(model)

@@ -20,7 +20,8 @@ class PackedLinear(torch.nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """The affine map, as ``torch.nn.Linear`` computes it."""
-        return torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
+        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, self._weight, self._bias, "none", [], "")
+        return found
 
 
 def pack_linears(module: torch.nn.Module) -> None:

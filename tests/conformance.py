@@ -443,13 +443,17 @@ def one_pass(make, docs, folder):
     assert list(from_frame.docnos()) == [doc["docno"] for doc in docs], "other docnos from a frame"
 
 
+def contents(folder):
+    return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 @indexer("I03 an index is not overwritten unasked")
 def refuses_overwrite(make, docs, folder):
     make(folder / "index").index(docs)
-    before = {file.name: file.read_bytes() for file in (folder / "index").iterdir()}
+    before = contents(folder / "index")
     with pytest.raises(FileExistsError, match="overwrite"):
         make(folder / "index").index(docs[:1])
-    assert {file.name: file.read_bytes() for file in (folder / "index").iterdir()} == before, "files changed"
+    assert contents(folder / "index") == before, "files changed"
 
 
 @indexer("I04 a failure midway leaves nothing")

@@ -69,7 +69,8 @@ def docs() -> list[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def index(tmp_path_factory, model, docs) -> pj.JaColBERTIndex:
-    return pj.JaColBERTIndexer(tmp_path_factory.mktemp("index") / "docs.jacolbert", model).index(docs)
+    path = tmp_path_factory.mktemp("index") / "docs.jacolbert"
+    return pj.JaColBERTIndexer(path, model, compression="float16").index(docs)
 
 
 @pytest.fixture

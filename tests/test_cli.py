@@ -32,7 +32,8 @@ def test_index_and_search(jsonl, checkpoint, index, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["index", str(jsonl), made, "--model", str(checkpoint)]) == 1
     assert "mode='overwrite'" in capsys.readouterr().err
-    assert main(["index", str(jsonl), made, "--model", str(checkpoint), "--overwrite", "--title-field", "title"]) == 0
+    titled = ["--mode", "overwrite", "--title-field", "title"]
+    assert main(["index", str(jsonl), made, "--model", str(checkpoint), *titled]) == 0
 
 
 def test_tsv_and_standard_input(checkpoint, tmp_path, monkeypatch, capsys):
@@ -61,6 +62,64 @@ def test_a_bad_file_is_one_line_and_leaves_nothing(name, content, message, check
     assert len(error) == 1
     assert message in error[0]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_index_is_looked_after_from_the_shell(tmp_path, checkpoint, docs, capsys):
+    jsonl, more, out = tmp_path / "docs.jsonl", tmp_path / "more.jsonl", tmp_path / "out"
+    jsonl.write_text(f"{json.dumps(docs[0])}\n{json.dumps(docs[1])}\n", encoding="utf-8")
+    more.write_text(json.dumps({"docno": "new", "text": "海の魚"}) + "\n", encoding="utf-8")
+    index, model = str(tmp_path / "index"), ["--model", str(checkpoint)]
+    assert main(["index", str(jsonl), index, *model, "--compression", "4bit", "--store-text"]) == 0
+    assert main(["index", str(more), index, *model, "--mode", "append", "--store-text"]) == 0
+    assert main(["delete", index, docs[0]["docno"]]) == 0
+    assert "2 documents (1 more are deleted)" in capsys.readouterr().out
+    assert main(["compact", index]) == 0
+    assert main(["verify", index]) == 0
+    assert "every file is as it was written" in capsys.readouterr().out
+    assert main(["merge-index", str(out), index]) == 0
+    capsys.readouterr()
+    assert main(["stats", str(out)]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["documents"], stats["deleted"], stats["compression"]) == (2, 0, "4bit")
+    assert main(["delete", index, "nothing"]) == 1
+    assert "are not in" in capsys.readouterr().err
+    file = next((tmp_path / "out").glob("data-*/residuals.u1"))
+    file.write_bytes(b"x" + file.read_bytes()[1:])
+    assert main(["verify", str(out)]) == 1
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_shards_are_encoded_one_by_one_and_joined_from_the_shell(tmp_path, checkpoint, docs, capsys):
+    jsonl = tmp_path / "docs.jsonl"
+    jsonl.write_text("".join(f"{json.dumps(doc, ensure_ascii=False)}\n" for doc in docs), encoding="utf-8")
+    model = ["--model", str(checkpoint), "--dtype", "float32", "--block", "2"]
+    one, many, merged = (str(tmp_path / name) for name in ("one", "many", "merged"))
+    assert main(["index", str(jsonl), one, *model]) == 0
+    assert main(["index", str(jsonl), many, *model, "--shard", "2/2"]) == 0
+    assert "shard 2 of 2 is encoded; when all are, merge-index" in capsys.readouterr().out
+    assert main(["merge-index", many]) == 1
+    assert "has 1 shards of 2; shard 1 is missing" in capsys.readouterr().err
+    assert main(["index", str(jsonl), many, *model, "--shard", "1/2"]) == 0
+    assert main(["merge-index", many]) == 0
+    assert main(["merge-index", merged, many]) == 0
+    capsys.readouterr()
+    found = []
+    for index in (one, many, merged):
+        assert main(["verify", index]) == 0
+        capsys.readouterr()
+        assert main(["search", index, "日本で一番高い山", "--json"]) == 0
+        found.append(capsys.readouterr().out)
+    assert found[0] == found[1] == found[2]
+    assert main(["stats", many]) == 0
+    assert json.loads(capsys.readouterr().out)["shards"] == 2
+    assert main(["delete", many, docs[0]["docno"]]) == 0
+    assert main(["compact", many]) == 0
+    assert "7 documents, " in capsys.readouterr().out
+    for shard, message in (("3/2", "no shard 3 of 2"), ("1", "--shard takes I/N"), ("1/9", "4 shards at most")):
+        assert main(["index", str(jsonl), str(tmp_path / "other"), *model, "--shard", shard]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["index", "-", str(tmp_path / "other"), *model, "--shard", "1/2"]) == 1
+    assert "give a file, not stdin" in capsys.readouterr().err
 
 
 def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):

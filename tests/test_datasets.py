@@ -1,5 +1,6 @@
 """The data sets: what PyTerrier and `ir_datasets` get from them, from a local copy and without one."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -28,6 +29,9 @@ JSQUAD = SHARED / "jsquad" / "valid-v1.3.json"
 CONTENT = b'{"data": []}'
 CONTENT_MD5 = hashlib.md5(CONTENT).hexdigest()
 
+JAQUAD = SHARED / "jaquad" / "train"
+
+needs_jaquad = pytest.mark.skipif(not JAQUAD.is_dir(), reason=f"JaQuAD's training files are not in {JAQUAD}")
 needs_jsquad = pytest.mark.skipif(not JSQUAD.is_file(), reason=f"JSQuAD's validation file is not at {JSQUAD}")
 
 
@@ -54,17 +58,19 @@ def shared(monkeypatch):
 @pytest.fixture
 def fresh_jsquad():
     """JSQuAD as a process sees it that has not read it yet."""
-    return dataset(
-        "jsquad/validation",
-        jsquad._read_validation,
-        counts=Counts(1145, 4442, 4442),
-        documentation=Documentation(),
-        relevance={},
-    )
+    return jsquad.define("validation", jsquad._VALIDATION, Counts(1145, 4442, 4442))
 
 
-NAMES = [pytest.param("jacolbert:demo"), pytest.param("jacolbert:jsquad/validation", marks=needs_jsquad)]
-COUNTS = {"jacolbert:demo": (330, 114, 142), "jacolbert:jsquad/validation": (1145, 4442, 4442)}
+NAMES = [
+    pytest.param("jacolbert:demo"),
+    pytest.param("jacolbert:jsquad/validation", marks=needs_jsquad),
+    pytest.param("jacolbert:jaquad/train", marks=needs_jaquad),
+]
+COUNTS = {
+    "jacolbert:demo": (330, 114, 142),
+    "jacolbert:jsquad/validation": (1145, 4442, 4442),
+    "jacolbert:jaquad/train": (9713, 31748, 31748),
+}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -180,13 +186,40 @@ def content_words(text):
     return {word for word in words - light if not re.fullmatch("[ぁ-んァ-ン]", word)}
 
 
-def test_unknown_name_is_a_key_error_with_the_known_names():
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("jsquad/test", "jsquad/train, jsquad/validation"),
+        ("jqara", "jqara/dev, jqara/test, jqara/unused"),
+        ("jacwri/test", "jacwir/test"),
+        ("miracl/jp/dev", "miracl/ja, miracl/ja/dev"),
+    ],
+)
+def test_unknown_name_is_a_key_error_with_the_nearest_names(name, near):
     provider = datasets.JaColBERTDatasetProvider()
-    with pytest.raises(KeyError, match="jsquad/test.*demo, jsquad/validation"):
-        provider.get_dataset("jsquad/test")
+    with pytest.raises(KeyError, match=f"{name}.*{near}"):
+        provider.get_dataset(name)
     with pytest.raises(KeyError):
-        pt.get_dataset("jacolbert:jsquad/test")
-    assert list(provider.list_dataset_names()) == ["demo", "jsquad/validation"]
+        pt.get_dataset(f"jacolbert:{name}")
+
+
+def test_the_benchmarks_have_names_and_their_documentation():
+    names = set(datasets.JaColBERTDatasetProvider().list_dataset_names())
+    assert names >= {
+        *("jsquad/train", "jsquad/validation", "jqara/dev", "jqara/test", "jqara/unused", "jacwir/test"),
+        *("jacwir/retrieval", "esci-ja/test", "jagovfaqs-22k/test", "nlp-journal/title-abs", "nlp-journal/title-intro"),
+        *("nlp-journal/abs-intro", "nlp-journal/abs-article", "jaqket/test", "mldr-ja/dev", "mldr-ja/test"),
+        *("jaquad/train", "jaquad/dev", "miracl-ja-small/dev", "miracl/ja/dev", "mr-tydi/ja/test"),
+        "mmarco/v2/ja/dev/small",
+    }
+    for name in names:
+        data = pt.get_dataset(f"jacolbert:{name}")
+        assert data.get_corpus_lang() == "ja"
+        assert name.startswith(("miracl/", "mr-tydi/", "mmarco/")) or name == "demo" or data.info_url()
+    for irds_id in set(names) & set(datasets._DATASETS):
+        documentation = ir_datasets.load(irds_id).documentation()
+        assert {"pretty_name", "desc", "url", "licence", "bibtex"} <= documentation.keys()
+        assert documentation["bibtex"].startswith("@")
 
 
 def test_registering_again_changes_nothing():
@@ -331,6 +364,40 @@ def test_a_paragraph_whose_questions_name_two_is_an_error():
         squad([{"title": "t", "paragraphs": [{"context": "c", "qas": qas}]}], doc_id=jsquad._paragraph_id)
 
 
+def test_a_gzipped_copy_is_read_and_checked_as_what_is_in_it(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    copy = tmp_path / "set" / "file.json.gz"
+    copy.write_bytes(gzip.compress(CONTENT))
+    monkeypatch.setenv("JACOLBERT_DATA", str(tmp_path))
+    assert SOURCE.read() == CONTENT
+    copy.write_bytes(gzip.compress(CONTENT + b" "))
+    with pytest.raises(ValueError, match="has md5"):
+        SOURCE.read()
+    copy.write_bytes(gzip.compress(CONTENT)[:-9])
+    with pytest.raises(ValueError, match="cannot be read .*get it again from https"):
+        SOURCE.read()
+
+
+def test_a_file_of_which_only_its_blob_in_git_is_known_is_checked_and_a_wrong_download_is_not_kept(monkeypatch):
+    blob = hashlib.sha1(b"blob %d\0%b" % (len(CONTENT), CONTENT)).hexdigest()
+    source = Source("set/blob.json", "https://example.org/blob.json", git_blob=blob)
+    monkeypatch.setattr("requests.get", lambda url, **options: Response(b"<html>"))
+    with pytest.raises(ValueError, match=f"has git blob [0-9a-f]{{40}}, but the published file has {blob}"):
+        source.read()
+    assert not source.is_here()
+    monkeypatch.setattr("requests.get", lambda url, **options: Response(CONTENT))
+    assert source.read() == CONTENT
+    assert source.is_here()
+
+
+@needs_jsquad
+def test_the_blob_in_git_of_a_real_file_is_what_git_says():
+    # PROVENANCE.md beside the file gives the blob of JGLUE's repository.
+    blob = "bcde414e0b7131607bb1fa2c4542dd888f68771a"
+    source = Source("valid-v1.3.json", "", git_blob=blob)
+    assert source._check(JSQUAD) == JSQUAD
+
+
 def run_python(code, **environment):
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=True
@@ -345,3 +412,12 @@ def test_the_entry_point_serves_a_process_that_imported_only_pyterrier():
     )
     expected = "IRDSDataset 4442 ['qid', 'query'] False False"
     assert run_python(code, JACOLBERT_DATA=str(SHARED)) == expected
+
+
+def test_a_benchmark_is_there_in_a_process_that_imported_only_pyterrier_and_for_irds_after_the_import():
+    code = (
+        "import pyterrier as pt, sys; d = pt.get_dataset('jacolbert:jqara/test');"
+        "print(d.irds_ref().docs_count(), d.irds_ref().has_scoreddocs(), 'torch' in sys.modules);"
+        "import pyterrier_jacolbert; print(pt.get_dataset('irds:jqara/test').irds_ref().queries_count())"
+    )
+    assert run_python(code).split("\n") == ["144372 True False", "1667"]

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -401,6 +402,13 @@ def test_gradient_accumulation_takes_the_same_steps(start, finished, tmp_path):
     assert max(float((ours[name] - expected[name]).abs().max()) for name in changed) < 5e-3
 
 
+def test_without_verbose_nothing_is_written(start, tmp_path, capfd):
+    run(start, tmp_path / "silent", dataclasses.replace(STAGE, steps=2, save_every=1))
+    assert capfd.readouterr() == ("", "")
+    run(start, tmp_path / "loud", dataclasses.replace(STAGE, steps=10, save_every=10), verbose=True)
+    assert "loss" in capfd.readouterr().out
+
+
 def test_a_stage_of_imitation_comes_close_to_its_teacher_and_leaves_it_as_it_is(start, tmp_path):
     teacher = MultiVectorEncoder(str(start), device="cpu")
     student = copy.deepcopy(teacher)
@@ -442,18 +450,34 @@ def test_asking_for_what_is_not_there(start, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training goes on on the CPU"):
         assert module._available("cuda") == "cpu"
-    with pytest.warns(UserWarning, match="A CPU does not train in float16; the products are done in bfloat16"):
+    with pytest.warns(
+        UserWarning, match="A CPU does not train with precision='float16'; the products are done in bfloat16"
+    ):
         arguments = module._arguments(dataclasses.replace(STAGE, precision="float16"), tmp_path, "cpu", 4, 1)
     assert arguments.bf16
     assert not arguments.fp16
 
 
-def test_two_processes_see_each_line_once(start, tmp_path):
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_two_processes_see_each_line_once(start, tmp_path, nodes):
+    """On one node, and on two of one process each, which meet at an address as two machines do."""
     script = Path(__file__).with_name("train_in_two_processes.py")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([*command, str(start), str(tmp_path)], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    meeting = ["--nnodes", str(nodes), "--nproc-per-node", str(2 // nodes), "--master-addr", "127.0.0.1"]
+    command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--master-port", str(port)]
+    launched = [
+        subprocess.Popen(
+            [*command, "--node-rank", str(node), str(script), str(start), str(tmp_path)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+        )
+        for node in range(nodes)
+    ]  # fmt: skip
+    for process in launched:
+        errors = process.communicate()[1]
+        assert process.returncode == 0, errors[-3000:]
     seen = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert all(seen)
     assert not set(seen[0]) & set(seen[1])

@@ -222,3 +222,22 @@ def test_a_text_of_a_million_characters_is_cut_and_not_a_crash(model):
     assert ids == model.encoder.document_ids(long[:10_000])
     with pytest.warns(UserWarning, match="longer than the 504 tokens"):
         assert model.encode_queries([long])[0].shape == (512, 128)
+
+
+def test_truncated_vectors_are_the_leading_numbers_at_length_one(checkpoint, tmp_path):
+    whole, cut = (
+        pj.JaColBERT(str(checkpoint), dtype="float32"),
+        pj.JaColBERT(str(checkpoint), dtype="float32", truncate_dim=48),
+    )
+    for encode in ("encode_queries", "encode_documents"):
+        for rows, shorter in zip(getattr(whole, encode)(DOCS), getattr(cut, encode)(DOCS), strict=True):
+            leading = rows[:, :48]
+            np.testing.assert_allclose(shorter, leading / np.linalg.norm(leading, axis=1, keepdims=True), atol=1e-5)
+    assert cut.dim == 48
+    index = pj.JaColBERTIndexer(tmp_path / "i", cut).index([{"docno": "a", "text": DOCS[0]}])
+    assert pj.JaColBERTIndex(index.path).model.truncate_dim == 48
+    assert pj.JaColBERTIndex(index.path).retriever().search("山")["docno"].tolist() == ["a"]
+    with pytest.raises(ValueError, match="truncate_dim=999 is more than the 128 dimensions of the checkpoint"):
+        pj.JaColBERT(str(checkpoint), truncate_dim=999).encode_queries(["山"])
+    with pytest.raises(ValueError, match="truncate_dim must be a number of dimensions"):
+        pj.JaColBERT(str(checkpoint), truncate_dim=0)

@@ -121,9 +121,13 @@ def test_pairs_with_too_few_candidates_are_left_out_and_counted(demo, bm25):
 
 
 def test_mining_bad_input(demo, bm25):
+    union = bm25.retriever() % 5 | bm25.retriever() % 10
+    with pytest.raises(ValueError, match=r"have no scores \(those of a union have none\); let a scorer follow"):
+        list(mine(union, demo.get_topics(), demo.get_qrels(), n_ways=2))
+    assert list(mine(union >> bm25.scorer(), demo.get_topics(), demo.get_qrels(), n_ways=2))
     with pytest.raises(ValueError, match="n_ways must be 2 or more"):
         mine(bm25.retriever(), demo.get_topics(), demo.get_qrels(), n_ways=1)
-    with pytest.raises(ValueError, match="No query of the topics has a relevant document"):
+    with pytest.raises(ValueError, match=r"None of the \d+ queries has a relevant document in qrels"):
         mine(bm25.retriever(), demo.get_topics().assign(qid="other"), demo.get_qrels())
     with pytest.raises(ValueError, match="must hold strings"):
         mine(bm25.retriever(), demo.get_topics().assign(qid=range(len(demo.get_topics()))), demo.get_qrels())
@@ -242,7 +246,10 @@ def test_validation_names_line_and_problem(example, problem):
 
 
 def test_validation_names_the_first_problems_and_counts_the_rest():
-    with pytest.raises(ValueError, match=r"^8 problems in 9 examples: line 2: .*line 6: .*; and 3 more\.$"):
+    with pytest.raises(
+        ValueError,
+        match=r"^8 problems in 9 examples; repair them or leave them out: line 2: .*line 6: .*; and 3 more\.$",
+    ):
         validate([GOOD] + [Example("q", ("a", "b"))] * 8, n_ways=2)
     with pytest.raises(ValueError, match="There are no examples"):
         validate([], n_ways=2)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-HEAVY = ("torch", "numba", "transformers", "sentence_transformers", "faiss", "bm25s", "fugashi", "jnius")
+HEAVY = ("torch", "numba", "transformers", "sentence_transformers", "faiss", "bm25s", "fugashi", "jnius", "ray")
 
 
 def loaded_after(code):
@@ -20,6 +20,9 @@ def test_making_transformers_loads_no_model_library():
         "import pyterrier_jacolbert as pj\n"
         "model = pj.JaColBERT('some/name'); index = pj.JaColBERTIndex('index', model)\n"
         "bm25 = pj.JapaneseBM25('bm25').retriever()\n"
+        "shards = pj.ShardedIndex('shards', model); cluster = shards.ray_retriever(num_actors=2) % 10\n"
+        "from pyterrier_jacolbert.distributed import RayExecutor\n"
+        "indexer = pj.JaColBERTIndexer('index', model, executor=RayExecutor(2))\n"
         "pipelines = [bm25 % 10 >> model.text_scorer(), index.retriever() % 5, bm25 >> index.scorer()]\n"
         "print(*map(repr, pipelines), file=__import__('sys').stderr)"
     )

@@ -20,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ir_measures import nDCG
 
+from pyterrier_jacolbert.index.files import replace_json
 from pyterrier_jacolbert.index.search import top_k
+from pyterrier_jacolbert.index.store import META_FILE
 from pyterrier_jacolbert.japanese import JapaneseBM25, tokenize
 
 JSQUAD = Path(__file__).resolve().parents[2] / "shared" / "data" / "jsquad" / "valid-v1.3.json"
@@ -246,7 +248,7 @@ def test_settings_that_an_index_was_not_built_with_are_warned_of(tmp_path):
 
 def test_words_of_another_dictionary_are_warned_of(tmp_path, monkeypatch):
     index = build(tmp_path / "index", TEXTS)
-    monkeypatch.setattr("pyterrier_jacolbert.bm25.tokenizer_facts", lambda: {"unidic-lite": "9.9"})
+    monkeypatch.setattr("pyterrier_jacolbert.bm25.tokenizer_facts", lambda analyzer: {"unidic-lite": "9.9"})
     with pytest.warns(UserWarning, match=r"9\.9.*cut queries differently"):
         index.retriever()(TOPICS)
 
@@ -272,7 +274,7 @@ def test_damaged_files_are_named(tmp_path):
     content = bytearray(scores.read_bytes())
     content[-1] ^= 1
     scores.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged in data.csc.index.npy"):
+    with pytest.raises(ValueError, match=r"is damaged, so .*: data.csc.index.npy, bytes 0 to \d+: the content is not"):
         JapaneseBM25(tmp_path / "index").verify()
     scores.write_bytes(content[:-4])
     with pytest.raises(ValueError, match=r"data\.csc\.index\.npy.*build it again"):
@@ -402,3 +404,56 @@ def test_jsquad_ndcg_is_the_known_figure(tmp_path):
     )
     # Measured 0.9388 (0.9241 without titles); other implementations of BM25 over the same words reach .939 to .940.
     assert ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10] == pytest.approx(0.9388, abs=8e-4)
+
+
+# -------------------------------------------------------------------------------------------------------------- Sudachi
+
+
+@pytest.fixture(scope="module")
+def sudachi():
+    return pytest.importorskip("sudachipy", reason="sudachipy is in the dev extra")
+
+
+def test_sudachi_writes_variants_alike(sudachi):
+    assert tokenize("附属の引越し", "sudachi") == tokenize("付属の引っ越し", "sudachi") == ["付属", "の", "引っ越し"]
+    assert tokenize("附属", "mecab") != tokenize("付属", "mecab")
+    assert tokenize("ＪａＣｏｌＢＥＲＴ　は\n速かった", "sudachi") == ["jacolbert", "は", "速い", "た"]
+    for text in ("", " \u3000\n", "\x00", "漢" * 100_000):
+        assert "".join(tokenize(text, "sudachi")) == text.strip(" \u3000\n\x00")
+    with pytest.raises(ValueError, match="lone surrogate"):
+        tokenize("山\ud800", "sudachi")
+
+
+def test_an_index_of_sudachis_words_cuts_queries_alike_and_remembers(sudachi, tmp_path):
+    built = build(tmp_path / "index", ["附属の学校", "引っ越しの日", "山"], analyzer="sudachi")
+    for index in (built, JapaneseBM25(tmp_path / "index"), pt.Artifact.load(str(tmp_path / "index"))):
+        assert index.analyzer == "sudachi"
+        assert index.retriever().search("付属")["docno"].tolist() == ["d0"]
+        assert index.retriever().search("引越し")["docno"].tolist() == ["d1"]
+    assert "sudachipy" in built.meta()["tokenizer"]
+    with pytest.warns(UserWarning, match="built with analyzer='sudachi', which holds, not analyzer='mecab'"):
+        JapaneseBM25(tmp_path / "index", analyzer="mecab").retriever().search("山")
+
+
+def test_an_index_that_records_no_analyzer_is_one_of_mecabs_words(tmp_path):
+    index = build(tmp_path / "index", ["山", "川"])
+    replace_json(index.path / META_FILE, {name: fact for name, fact in index.meta().items() if name != "analyzer"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        opened = JapaneseBM25(tmp_path / "index")
+        assert opened.analyzer == "mecab"
+        assert opened.retriever().search("山")["docno"].tolist() == ["d0"]
+
+
+def test_unknown_analyzers_are_refused_and_missing_packages_named():
+    for make in (lambda: JapaneseBM25("x", analyzer="juman"), lambda: tokenize("山", "juman")):
+        with pytest.raises(ValueError, match="analyzer must be one of 'mecab', 'sudachi', not 'juman'"):
+            make()
+    code = (
+        "import sys; sys.modules['sudachipy'] = None\n"
+        "from pyterrier_jacolbert.japanese import tokenize\n"
+        "try: tokenize('山', 'sudachi')\n"
+        "except ImportError as error: print(error)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pip install sudachipy sudachidict-core" in found

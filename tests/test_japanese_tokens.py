@@ -272,3 +272,13 @@ def test_scorer_checks_catch_a_scorer_that_changes_nothing(behaviour):
     check = next(check for name, check in conformance.SCORER.items() if name.startswith(behaviour))
     with pytest.raises(AssertionError):
         check(pt.Transformer.identity, RANKING.sample(frac=1, random_state=1))
+
+
+def test_sudachis_words_are_another_setting():
+    pytest.importorskip("sudachipy", reason="sudachipy is in the dev extra")
+    tokens = JapaneseTokens(analyzer="sudachi")
+    assert tokens([{"docno": "d1", "text": "附属と付属"}])[0]["toks"] == {"付属": 2, "と": 1}
+    assert tokens != JapaneseTokens()
+    assert repr(tokens) == "JapaneseTokens(analyzer='sudachi')"
+    with pytest.raises(ValueError, match="analyzer must be one of"):
+        JapaneseTokens(analyzer="juman")

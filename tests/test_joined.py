@@ -50,7 +50,10 @@ def test_hard_labels_need_no_scores(tmp_path):
 def test_a_line_that_is_not_taken_is_checked_too_and_named_by_its_own_number(tmp_path):
     good = Example("問1", ("d1", "d2", "d3"), (3.0, 2.0, 1.0))
     wrong = Example("問1", ("d1", "d2", "absent"), (3.0, 2.0, 1.0))
-    with pytest.raises(ValueError, match="1 problem in 3 examples: line 2: document 'absent' is not in the collection"):
+    with pytest.raises(
+        ValueError,
+        match="1 problem in 3 examples; repair .*: line 2: document 'absent' is not in the collection",
+    ):
         joined.write([good, wrong, good], QUERIES, DOCUMENTS, stage(every=2), tmp_path)
 
 

@@ -82,19 +82,22 @@ def recipe_file(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": {"learning_rat": 1e-5}}, r"a stage has no setting 'learning_rat'; the nearest is 'learning_rate'"),
-        ({"stagse": []}, r"a recipe has no setting 'stagse'; the nearest is 'stages'"),
+        ({"stage": {"learning_rat": 1e-5}}, r"A stage has no setting 'learning_rat'; the nearest is 'learning_rate'"),
+        ({"stagse": []}, r"A recipe has no setting 'stagse'; the nearest is 'stages'"),
         ({"stage": {"batch_size": "64"}}, r"batch_size of 'main' must be int, not '64'"),
         ({"stage": {"loss": "kld"}}, r"loss of 'main' must be 'kl' or .* or 'imitation', not 'kld'"),
-        ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' is not positive: 0"),
-        ({"stage": {"dropout": 1.5}}, r"dropout of 'main' is not between 0 and 1: 1.5"),
-        ({"stage": {"n_ways": 1}}, r"n_ways of 'main' is too small: 1"),
-        ({"stages": []}, r"stages of 'mine' is empty"),
+        ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' must be more than 0, not 0"),
+        ({"stage": {"dropout": 1.5}}, r"dropout of 'main' must be between 0 and 1, not 1.5"),
+        ({"stage": {"n_ways": 1}}, r"n_ways of 'main' must be 2 or more, not 1"),
+        ({"stages": []}, r"stages of 'mine' must be one stage or more"),
         ({"stages": {}}, r"stages must be a list"),
-        ({"averages": [{"name": "a", "of": ["mian", "main"]}]}, r"of 'mian', which names no earlier part.*are main"),
-        ({"averages": [{"name": "a", "of": ["main"]}]}, r"fewer than two"),
+        (
+            {"averages": [{"name": "a", "of": ["mian", "main"]}]},
+            r"of 'mian', which names no earlier part.*name one of main",
+        ),
+        ({"averages": [{"name": "a", "of": ["main"]}]}, r"two checkpoints or more"),
         ({"averages": [{"name": "main", "of": ["main", "main@2"]}]}, r"calls two of its parts 'main'"),
-        ({"averages": [{"of": ["main", "main@2"]}]}, r"an average needs 'name'|a average needs 'name'"),
+        ({"averages": [{"of": ["main", "main@2"]}]}, r"An average lacks a setting; add 'name'"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, message):

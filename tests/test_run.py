@@ -99,6 +99,6 @@ def test_texts_are_looked_up_with_titles():
 
 
 def test_a_teacher_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match="teachers of 'x' is not made of 'bm25', 'cross-encoder:NAME'"):
+    with pytest.raises(ValueError, match="teachers of 'x' must be made of 'bm25', 'cross-encoder:NAME'"):
         Mining("x", ("bm26",))
     assert json.dumps(dataclasses.asdict(Mining("x", ("cross-encoder:some/name",))))

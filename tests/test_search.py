@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers.util import maxsim
 
-from pyterrier_jacolbert.index import search
-from pyterrier_jacolbert.index.kernels import segment_max, segment_max_reference, widen, widen_reference
-from pyterrier_jacolbert.index.search import TokenVectors, score_pairs, search_exact
+from pyterrier_jacolbert.index import lanes, search, threads
+from pyterrier_jacolbert.index.centroids import cluster
+from pyterrier_jacolbert.index.codec import Int8Codec, train_residual_codec
+from pyterrier_jacolbert.index.codec_kernels import widen, widen_reference
+from pyterrier_jacolbert.index.kernels import segment_max, segment_max_reference
+from pyterrier_jacolbert.index.lanes import FloatLane, Int8Lane, ResidualLane, TokenVectors
+from pyterrier_jacolbert.index.search import score_pairs, search_exact, search_two_stage
 from pyterrier_jacolbert.index.topk import top_k
 
 
@@ -36,12 +40,12 @@ def brute_force(docs, queries):
 def test_retrieval_equals_brute_force_whatever_the_blocks(collection, k, block):
     docs, queries = collection
     ranks = np.arange(len(docs), dtype=np.uint32)
-    before = search._BLOCK_TOKENS, search._BLOCK_COLUMNS
-    search._BLOCK_TOKENS, search._BLOCK_COLUMNS = block
+    before = lanes._BLOCK_TOKENS, lanes._BLOCK_COLUMNS
+    lanes._BLOCK_TOKENS, lanes._BLOCK_COLUMNS = block
     try:
-        found = list(search_exact(TokenVectors.of(docs), queries, k, ranks))
+        found = list(search_exact(FloatLane(TokenVectors.of(docs)), queries, k, ranks))
     finally:
-        search._BLOCK_TOKENS, search._BLOCK_COLUMNS = before
+        lanes._BLOCK_TOKENS, lanes._BLOCK_COLUMNS = before
     for (docids, scores), expected in zip(found, brute_force(docs, queries), strict=True):
         matching = np.isfinite(expected).sum()
         assert len(docids) == min(k, matching)
@@ -56,11 +60,11 @@ def test_pair_scores_equal_brute_force_in_any_order(collection, seed, together):
     docs, queries = collection
     pairs = np.array([(q, d) for q in range(len(queries)) for d in range(len(docs))])
     pairs = np.random.default_rng(seed).permutation(pairs)
-    before, search._PAIRS_AT_ONCE = search._PAIRS_AT_ONCE, together
+    before, lanes._TAKEN_AT_ONCE = lanes._TAKEN_AT_ONCE, together
     try:
-        scores = score_pairs(TokenVectors.of(docs), queries, pairs[:, 0], pairs[:, 1])
+        scores = score_pairs(FloatLane(TokenVectors.of(docs)), queries, pairs[:, 0], pairs[:, 1])
     finally:
-        search._PAIRS_AT_ONCE = before
+        lanes._TAKEN_AT_ONCE = before
     expected = brute_force(docs, queries)[pairs[:, 0], pairs[:, 1]]
     least = -np.array([len(queries[q]) for q in pairs[:, 0]], dtype=np.float32)
     np.testing.assert_allclose(scores, np.maximum(expected, least), atol=1e-4)
@@ -71,7 +75,7 @@ def test_scores_equal_sentence_transformers_maxsim():
     docs, queries = [unit(rng, n, 128) for n in (3, 40, 300)], [unit(rng, n, 128) for n in (32, 14)]
     expected = maxsim([torch.from_numpy(q) for q in queries], [torch.from_numpy(d) for d in docs]).numpy()
     numbers, docids = np.divmod(np.arange(6), 3)
-    scores = score_pairs(TokenVectors.of(docs), queries, numbers, docids)
+    scores = score_pairs(FloatLane(TokenVectors.of(docs)), queries, numbers, docids)
     np.testing.assert_allclose(scores.reshape(2, 3), expected, atol=1e-4)
 
 
@@ -96,7 +100,9 @@ def test_the_segment_max_kernel_equals_its_reference(lengths, columns, seed):
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     out = np.empty((len(lengths), columns), dtype=np.float32)
     segment_max(similarities, starts, out)
-    np.testing.assert_array_equal(out, segment_max_reference(similarities, starts))
+    expected = np.empty_like(out)
+    segment_max_reference(similarities, starts, expected)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_the_widen_kernel_equals_its_reference_for_every_finite_number():
@@ -104,13 +110,15 @@ def test_the_widen_kernel_equals_its_reference_for_every_finite_number():
     halves = halves[np.isfinite(halves.view(np.float16))]
     out = np.empty(len(halves), dtype=np.float32)
     widen(halves, out)
-    np.testing.assert_array_equal(out.view(np.uint32), widen_reference(halves).view(np.uint32))
+    expected = np.empty_like(out)
+    widen_reference(halves, expected)
+    np.testing.assert_array_equal(out.view(np.uint32), expected.view(np.uint32))
 
 
 def test_many_queries_are_searched_in_groups_that_bound_the_memory(monkeypatch):
     rng = np.random.default_rng(1)
     docs, queries = [unit(rng, 5, 16) for _ in range(50)], [unit(rng, 4, 16) for _ in range(9)]
-    documents, ranks = TokenVectors.of(docs), np.arange(50, dtype=np.uint32)
+    documents, ranks = FloatLane(TokenVectors.of(docs)), np.arange(50, dtype=np.uint32)
     whole = list(search_exact(documents, queries, 10, ranks))
     monkeypatch.setattr(search, "_SCORES_BYTES", 4 * 50 * 2)
     for (docids, scores), (expected_docids, expected) in zip(
@@ -123,15 +131,196 @@ def test_many_queries_are_searched_in_groups_that_bound_the_memory(monkeypatch):
 def test_float16_storage_moves_a_score_by_less_than_5e_3():
     rng = np.random.default_rng(2)
     docs, queries = [unit(rng, 200, 128) for _ in range(20)], [unit(rng, 64, 128)]
-    halves = TokenVectors.of([d.astype(np.float16) for d in docs])
+    halves = FloatLane(TokenVectors.of([d.astype(np.float16) for d in docs]))
     numbers = np.zeros(20, dtype=np.int64)
-    exact = score_pairs(TokenVectors.of(docs), queries, numbers, np.arange(20))
+    exact = score_pairs(FloatLane(TokenVectors.of(docs)), queries, numbers, np.arange(20))
     assert np.abs(score_pairs(halves, queries, numbers, np.arange(20)) - exact).max() < 5e-3
 
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_a_collection_of_one_document_of_one_token(k):
-    documents = TokenVectors.of([np.eye(1, 16, dtype=np.float32)])
+    documents = FloatLane(TokenVectors.of([np.eye(1, 16, dtype=np.float32)]))
     ((docids, scores),) = search_exact(documents, [np.eye(2, 16, dtype=np.float32)], k, np.zeros(1, dtype=np.uint32))
     assert docids.tolist() == [0]
     assert scores.tolist() == [1.0]
+
+
+def clustered(rng, n, dim, centres=60):
+    """Unit vectors around few directions, with one large number in common, as real token vectors are."""
+    rows = rng.normal(size=(centres, dim))[rng.integers(centres, size=n)] + 0.5 * rng.normal(size=(n, dim))
+    rows[:, 3] += 6
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def collection():
+    rng = np.random.default_rng(5)
+    lengths = rng.integers(0, 40, 600)
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    queries = [clustered(rng, n, 32) for n in (1, 7, 32, 33, 70, 12)]
+    return clustered(rng, int(starts[-1]), 32), starts, queries
+
+
+def lane_of(vectors, starts, compression):
+    if compression == "float16":
+        return FloatLane(TokenVectors(vectors.astype(np.float16), starts))
+    if compression == "int8":
+        codec = Int8Codec(32)
+        return Int8Lane(codec.encode(vectors), starts, codec)
+    if compression == "int8 with centroids":
+        plain = Int8Codec(32)
+        codec = Int8Codec(32, cluster(plain.rotated(plain.encode(vectors)), 128).astype(np.float16))
+        return Int8Lane(codec.encode(vectors), starts, codec)
+    codec = train_residual_codec(vectors, compression, 128)
+    return ResidualLane(codec.encode(vectors), starts, codec)
+
+
+CODED = ["int8", "int8 with centroids", "4bit", "2bit", "1bit"]
+
+
+@pytest.mark.parametrize("compression", ["float16", *CODED])
+def test_lanes_score_what_their_codes_stand_for(collection, compression):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    decoded = vectors
+    if compression.startswith("int8"):
+        codec = Int8Codec(32)
+        decoded = codec.decode(codec.encode(vectors))
+    elif compression != "float16":
+        codec = train_residual_codec(vectors, compression, 128)
+        decoded = codec.decode(codec.encode(vectors))
+    docs = [decoded[first:end] for first, end in zip(starts, starts[1:], strict=False)]
+    expected, found = brute_force(docs, queries), lane.scores(queries)
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(expected))
+    tokens = np.array([len(query) for query in queries])[:, None]
+    present = np.isfinite(expected[0])
+    # The query is rounded to 8 bits: by half of 1/127 of its largest number, in each of 32 dimensions.
+    assert np.abs((found[:, present] - expected[:, present]) / tokens).max() < 4e-3
+
+
+@pytest.mark.parametrize("compression", ["float16", *CODED])
+def test_scores_depend_on_neither_threads_nor_company(collection, compression, monkeypatch):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    whole = lane.scores(queries)
+    docids = np.random.default_rng(0).permutation(len(starts) - 1)[:200]
+    if compression == "float16":  # a matrix product's last bits depend on its size
+        np.testing.assert_allclose(lane.scores(queries[2:3], docids)[0], whole[2, docids], atol=1e-5)
+        return
+    assert lane.scores(queries[2:3], docids)[0].tobytes() == whole[2, docids].tobytes()
+    monkeypatch.setattr(threads, "thread_count", lambda: 1)
+    monkeypatch.setattr(lanes, "_CHUNK_TOKENS", 50)
+    assert lane.scores(queries).tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("compression", CODED[1:])
+@pytest.mark.parametrize("subset", [False, True])
+def test_two_stages_find_what_one_finds_among_enough_candidates(collection, compression, subset):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    ranks = np.random.default_rng(1).permutation(600).astype(np.uint32)
+    docids = np.sort(np.random.default_rng(2).permutation(600)[:300]) if subset else None
+    exact = list(search_exact(lane, queries, 10, ranks, docids))
+    same = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=len(starts)))
+    for (found, scores), (expected, expected_scores) in zip(same, exact, strict=True):
+        assert found.tolist() == expected.tolist()
+        assert scores.tobytes() == expected_scores.tobytes()
+    for group in (queries, queries * 5):  # few queries share the threads, of many each has one
+        few = list(search_two_stage(lane, group, 10, ranks, docids, n_candidates=150))
+        for (found, scores), (expected, expected_scores) in zip(few, exact * (len(group) // 6), strict=True):
+            assert (np.diff(scores) <= 0).all()
+            both = set(found.tolist()) & set(expected.tolist())
+            own, other = (dict(zip(*pair, strict=True)) for pair in ((found, scores), (expected, expected_scores)))
+            assert all(own[docid] == other[docid] for docid in both)
+            assert len(both) >= 3
+            assert docids is None or np.isin(found, docids).all()
+
+
+@pytest.mark.parametrize("compression", CODED[1:])
+def test_candidates_are_the_best_by_centroids_but_for_rounding(collection, compression):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    centroids, ids = lane._centroids, lane._centroid_ids
+    for query in queries:
+        prepared = lane.prepare(query)
+        rotated = query @ (lane._rotation if compression.startswith("int8") else lane._codec.rotation)
+        docs = [centroids[ids[first:end]] for first, end in zip(starts, starts[1:], strict=False)]
+        expected = set(np.argsort(-brute_force(docs, [rotated])[0])[:100].tolist())
+        found = search._best(lane.rough_scores(prepared, np.arange(len(docs))), 100)
+        assert len(expected & set(found.tolist())) >= 93
+
+
+@pytest.mark.parametrize("compression", CODED[1:])
+def test_probes_look_at_the_documents_of_the_nearest_centroids(collection, compression):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, compression)
+    ids, everything = np.asarray(lane._centroid_ids), np.arange(len(starts) - 1)
+    for query in queries:
+        prepared = lane.prepare(query)
+        table = prepared.small_table.reshape(len(prepared.table), -1)[:, : len(query)].astype(int)
+        nearest = {row for column in table.T for row in np.flatnonzero(column >= max(1, np.sort(column)[-2]))}
+        centroids = prepared.best_centroids(2)
+        assert set(centroids.tolist()) == nearest
+        expected = [docid for docid in everything if nearest & set(ids[starts[docid] : starts[docid + 1]].tolist())]
+        assert lane.probed(centroids, everything).tolist() == expected
+        assert lane.probed(centroids, everything[::3]).tolist() == [docid for docid in expected if docid % 3 == 0]
+
+
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_search_that_probes_all_centroids_finds_what_one_of_all_documents_finds(collection, subset):
+    vectors, starts, queries = collection
+    lane = lane_of(vectors, starts, "4bit")
+    ranks = np.random.default_rng(1).permutation(600).astype(np.uint32)
+    docids = np.sort(np.random.default_rng(2).permutation(600)[:300]) if subset else None
+    expected = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60))
+    found = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60, n_probe=128))
+    assert [(a.tolist(), b.tolist()) for a, b in found] == [(a.tolist(), b.tolist()) for a, b in expected]
+    few = list(search_two_stage(lane, queries, 10, ranks, docids, n_candidates=60, n_probe=1))
+    assert sum(len(set(a.tolist()) & set(b.tolist())) for (a, _), (b, _) in zip(few, expected, strict=True)) >= 30
+
+
+def test_all_that_equal_the_last_candidate_are_candidates():
+    rough = np.array([5, -1, 7, 5, 3, 5, 9], dtype=np.int32)
+    assert search._best(rough, 3).tolist() == [0, 2, 3, 5, 6]
+    assert search._best(rough, 2).tolist() == [2, 6]
+    assert search._best(rough, 99).tolist() == [0, 2, 3, 4, 5, 6]
+
+
+def test_a_code_of_no_centroid_is_refused_before_a_kernel_reads_it(collection):
+    vectors, starts, _ = collection
+    codec = train_residual_codec(vectors, "4bit", 128)
+    columns = codec.encode(vectors)
+    columns["centroid_ids"][7] = 60_000
+    with pytest.raises(ValueError, match=r"names centroid 60000 of \d+, so the index is damaged"):
+        ResidualLane(columns, starts, codec)
+
+
+def test_work_in_threads_keeps_its_order_and_its_errors():
+    assert list(threads.in_threads(lambda value: value * 2, range(50))) == list(range(0, 100, 2))
+    with pytest.raises(ZeroDivisionError):
+        list(threads.in_threads(lambda value: 1 // value, [1, 0]))
+
+
+def test_the_thread_count_is_what_the_environment_says(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads.thread_count() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert threads.thread_count() == 4
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert threads.thread_count() >= 1
+
+
+def test_pairs_of_many_queries_score_as_each_query_alone():
+    rng = np.random.default_rng(0)
+    rows = unit(rng, 400, 128)
+    starts = np.array([0, 0, 3, 150, 151, 400], dtype=np.int64)
+    codec = Int8Codec(rows.shape[1])
+    lane = Int8Lane(codec.encode(rows), starts, codec)
+    queries = [unit(rng, int(count), 128) for count in rng.integers(1, 40, 2 * threads.thread_count() + 5)]
+    numbers, docids = rng.integers(len(queries), size=200), rng.integers(5, size=200)
+    found = score_pairs(lane, queries, numbers, docids)
+    alone = [
+        score_pairs(lane, [queries[query]], np.zeros(1, dtype=np.int64), docids[pair : pair + 1])[0]
+        for pair, query in enumerate(numbers)
+    ]
+    assert found.tolist() == alone

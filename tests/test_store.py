@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all; arrays and docnos that come back as they went in."""
+"""Directories that appear whole or not at all; docnos that come back as they went in."""
 
 import signal
 import subprocess
@@ -10,16 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert.index.docnos import Docnos, write_docnos
-from pyterrier_jacolbert.index.store import (
-    META_FILE,
-    ArrayWriter,
-    atomic_directory,
-    damaged_files,
-    map_array,
-    read_meta,
-    write_array,
-    write_meta,
-)
+from pyterrier_jacolbert.index.files import replace_json
+from pyterrier_jacolbert.index.store import META_FILE, atomic_directory, read_meta
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
@@ -27,7 +19,7 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=1
 def build(path, mode="create", content="1"):
     with atomic_directory(path, mode=mode) as directory:
         (directory / "file").write_text(content)
-        write_meta(directory, {"content": content})
+        replace_json(directory / META_FILE, {"content": content})
 
 
 def test_the_directory_appears_when_the_block_ends(tmp_path):
@@ -49,9 +41,10 @@ def test_a_failed_block_leaves_nothing(tmp_path):
 def test_a_killed_build_leaves_no_index(tmp_path):
     code = (
         "import sys, os, signal; from pathlib import Path\n"
-        "from pyterrier_jacolbert.index.store import atomic_directory, write_meta\n"
+        "from pyterrier_jacolbert.index.files import replace_json\n"
+        "from pyterrier_jacolbert.index.store import atomic_directory\n"
         "with atomic_directory(Path(sys.argv[1])) as d:\n"
-        "    (d / 'file').write_text('1'); write_meta(d, {}); os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    (d / 'file').write_text('1'); replace_json(d / 'pt_meta.json', {}); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "index")], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -115,41 +108,6 @@ def test_an_unreadable_index_is_one_sentence(tmp_path):
     (tmp_path / META_FILE).mkdir()  # unreadable to root too
     with pytest.raises(OSError, match="Cannot read the index at .*check its rights"):
         read_meta(tmp_path)
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    blocks=st.lists(st.integers(0, 5), max_size=6),
-    dim=st.integers(1, 4),
-    dtype=st.sampled_from(["<f2", "<f4", "<i8", "|u1"]),
-)
-def test_an_array_written_in_blocks_comes_back(tmp_path_factory, blocks, dim, dtype):
-    directory = tmp_path_factory.mktemp("array")
-    array = np.arange(sum(blocks) * dim).reshape(-1, dim).astype(dtype)
-    writer, first = ArrayWriter(directory, "array", dtype, (dim,)), 0
-    for rows in blocks:
-        writer.append(array[first : first + rows])
-        first += rows
-    entry = writer.close()
-    mapped = map_array(directory, entry)
-    assert mapped.dtype == array.dtype
-    np.testing.assert_array_equal(mapped, array)
-    assert damaged_files(directory, [entry]) == []
-    assert entry["sha256"] == write_array(directory, "whole", array)["sha256"]
-
-
-def test_a_changed_byte_and_a_cut_file_are_found(tmp_path):
-    entries = [write_array(tmp_path, name, np.arange(100)) for name in ("a", "b", "c")]
-    data = bytearray((tmp_path / "b").read_bytes())
-    data[17] ^= 1
-    (tmp_path / "b").write_bytes(data)
-    (tmp_path / "c").unlink()
-    assert damaged_files(tmp_path, entries) == ["b", "c"]
-    with pytest.raises(ValueError, match="c is missing, so the index is damaged"):
-        map_array(tmp_path, entries[2])
-    (tmp_path / "a").write_bytes(b"short")
-    with pytest.raises(ValueError, match="has 5 bytes, not 800"):
-        map_array(tmp_path, entries[0])
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,19 +1,18 @@
-"""A test collection small enough to hold in memory, as an `ir_datasets` data set."""
+"""A test collection as an `ir_datasets` data set: read when it is first used, and checked against published counts."""
 
 # No `from __future__ import annotations` here: PyTerrier's text loader looks for fields annotated with `str` itself.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ir_datasets.datasets.base import Dataset
-from ir_datasets.formats import BaseDocs, BaseQrels, BaseQueries, GenericQrel, GenericQuery
-from ir_datasets.indices.base import Docstore
+from ir_datasets.formats import GenericQrel, GenericQuery, GenericScoredDoc
 from ir_datasets.util import MetadataComponent, MetadataProvider
 
 
 class TitledDoc(NamedTuple):
-    """A document with a title."""
+    """A document with a title; where the source gives none, the title is ""."""
 
     doc_id: str
     title: str
@@ -25,30 +24,64 @@ class TitledDoc(NamedTuple):
         Returns:
             Title and text.
         """
-        return f"{self.title} {self.text}"
+        return f"{self.title} {self.text}" if self.title else self.text
 
 
 class Collection(NamedTuple):
-    """Documents, queries and relevance judgements."""
+    """Documents, queries, relevance judgements, and candidates to re-rank where the benchmark gives them."""
 
-    docs: list[TitledDoc]
+    docs: Sequence[TitledDoc]
     queries: list[GenericQuery]
     qrels: list[GenericQrel]
+    scoreddocs: list[GenericScoredDoc] = []
+
+
+class Records(NamedTuple):
+    """A collection as a source gives it: the documents perhaps only once, one after the other."""
+
+    docs: Iterable[TitledDoc]
+    queries: list[GenericQuery]
+    qrels: list[GenericQrel]
+    scoreddocs: list[GenericScoredDoc] = []
 
 
 class Counts(NamedTuple):
-    """How many documents, queries and judgements a collection has, as published."""
+    """How many records a collection has, as published; None where no source gives a figure, which is not checked."""
 
-    docs: int
-    queries: int
-    qrels: int
+    docs: int | None
+    queries: int | None
+    qrels: int | None
+    scoreddocs: int | None = None
+
+    @staticmethod
+    def of(collection: Collection) -> "Counts":
+        """How many records a collection has."""
+        return Counts(*map(len, collection))
+
+    def known(self) -> dict[str, int]:
+        """The published figures, by kind."""
+        return {kind: count for kind, count in self._asdict().items() if count is not None}
+
+    def check(self, irds_id: str, found: "Counts") -> None:
+        """Checks what was read.
+
+        Raises:
+            ValueError: it is not what was published; the message gives both.
+        """
+        read = found._asdict()
+        if any(read[kind] != count for kind, count in self.known().items()):
+            raise ValueError(
+                f"{irds_id} should have {self}, but {found} was read; remove the copy and get it again, or report it "
+                "as a bug if that does not help."
+            )
 
 
 class Documentation:
     """The constituent of a data set that tells what it is.
 
     Args:
-        **entries: `pretty_name`, `desc`, `url`, `licence`, `bibtex`, as in the documentation files of `ir_datasets`.
+        **entries: `pretty_name`, `desc`, `url`, `licence`, `bibtex`, as in the documentation files of `ir_datasets`;
+            `notice`, for a licence that forbids a use: one sentence, which is shown when the data are first fetched.
     """
 
     def __init__(self, **entries: str) -> None:
@@ -71,6 +104,7 @@ def dataset(
     documentation: Documentation,
     relevance: dict[int, str],
     lang: str = "ja",
+    candidates: bool = False,
 ) -> Dataset:
     """A data set that is read when it is first used, and checked against the counts.
 
@@ -81,23 +115,34 @@ def dataset(
         documentation: What it is.
         relevance: What each relevance label means.
         lang: ISO 639-1 code of documents and queries.
+        candidates: Whether it gives documents to re-rank for each query.
 
     Returns:
         The data set, for `ir_datasets.registry`.
     """
-    collection = _Lazy(irds_id, read, counts)
-    content = Dataset(
-        _Docs(collection, irds_id, lang),
-        _Queries(collection, irds_id, lang),
-        _Qrels(collection, relevance),
+    from pyterrier_jacolbert.datasets import _components as components
+
+    lazy = Lazy(irds_id, read, counts)
+    constituents = [
+        components.Docs(lazy, irds_id, lang),
+        components.Queries(lazy, irds_id, lang),
+        components.Qrels(lazy, relevance),
+        *([components.ScoredDocs(lazy)] if candidates else []),
         documentation,
-    )
-    metadata = {irds_id: {kind: {"count": count} for kind, count in counts._asdict().items()}}
+    ]
+    content = Dataset(*constituents)
+    metadata = {irds_id: {kind: {"count": count} for kind, count in counts.known().items()}}
     return Dataset(MetadataComponent(irds_id, content, MetadataProvider(lambda: metadata)), content)
 
 
-class _Lazy:
-    """A collection read on first use, and whole or not there."""
+class Lazy:
+    """A collection read on first use, and whole or not there.
+
+    Args:
+        irds_id: Its id, for messages.
+        read: Reads it.
+        counts: How many of each it must have.
+    """
 
     def __init__(self, irds_id: str, read: Callable[[], Collection], counts: Counts) -> None:
         self.irds_id = irds_id
@@ -106,107 +151,26 @@ class _Lazy:
 
     @cached_property
     def collection(self) -> Collection:
+        """The collection.
+
+        Raises:
+            ValueError: It is not what was published.
+            FileNotFoundError: Its files are not on this machine and cannot be downloaded.
+        """
         collection = self._read()
-        found = Counts(*map(len, collection))
-        if found != self.counts:
-            raise ValueError(f"{self.irds_id} should have {self.counts}, but {found} was read; report it as a bug.")
+        self.counts.check(self.irds_id, Counts.of(collection))
         return collection
 
     @cached_property
-    def docs_by_id(self) -> dict[str, TitledDoc]:
-        docs = {doc.doc_id: doc for doc in self.collection.docs}
-        if len(docs) != len(self.collection.docs):
+    def positions(self) -> dict[str, int]:
+        """Where each document is in `collection.docs`, by id.
+
+        Raises:
+            ValueError: Two documents have the same id.
+        """
+        docs = self.collection.docs
+        ids = docs.doc_ids() if hasattr(docs, "doc_ids") else [doc.doc_id for doc in docs]
+        positions = {doc_id: position for position, doc_id in enumerate(ids)}
+        if len(positions) != len(ids):
             raise ValueError(f"{self.irds_id} gives two documents the same doc_id; report it as a bug.")
-        return docs
-
-
-class _Docs(BaseDocs):
-    def __init__(self, lazy: _Lazy, namespace: str, lang: str) -> None:
-        self._lazy = lazy
-        self._namespace = namespace
-        self._lang = lang
-
-    def docs_iter(self) -> Iterator[TitledDoc]:
-        return _SliceableIterator(self._lazy.collection.docs)
-
-    def docs_cls(self) -> type[TitledDoc]:
-        return TitledDoc
-
-    def docs_store(self) -> Docstore:
-        return _MemoryDocstore(self._lazy.docs_by_id)
-
-    def docs_count(self) -> int:
-        return self._lazy.counts.docs
-
-    def docs_namespace(self) -> str:
-        return self._namespace
-
-    def docs_lang(self) -> str:
-        return self._lang
-
-
-class _Queries(BaseQueries):
-    def __init__(self, lazy: _Lazy, namespace: str, lang: str) -> None:
-        self._lazy = lazy
-        self._namespace = namespace
-        self._lang = lang
-
-    def queries_iter(self) -> Iterator[GenericQuery]:
-        return iter(self._lazy.collection.queries)
-
-    # With a second text field PyTerrier would ask the user which one is the query.
-    def queries_cls(self) -> type[GenericQuery]:
-        return GenericQuery
-
-    def queries_namespace(self) -> str:
-        return self._namespace
-
-    def queries_lang(self) -> str:
-        return self._lang
-
-
-class _Qrels(BaseQrels):
-    def __init__(self, lazy: _Lazy, relevance: dict[int, str]) -> None:
-        self._lazy = lazy
-        self._relevance = relevance
-
-    def qrels_iter(self) -> Iterator[GenericQrel]:
-        return iter(self._lazy.collection.qrels)
-
-    def qrels_defs(self) -> dict[int, str]:
-        return self._relevance
-
-
-class _MemoryDocstore(Docstore):
-    """Documents by id. The stores of `ir_datasets` copy the collection to disk first; this small, memory is simpler."""
-
-    def __init__(self, docs: dict[str, TitledDoc]) -> None:
-        super().__init__(TitledDoc)
-        self._docs = docs
-
-    def get_many_iter(self, doc_ids: Iterable[str]) -> Iterator[TitledDoc]:
-        # Like the stores of ir_datasets: ids that are not there are passed over.
-        return (self._docs[doc_id] for doc_id in doc_ids if doc_id in self._docs)
-
-    def __iter__(self) -> Iterator[TitledDoc]:
-        return _SliceableIterator(list(self._docs.values()))
-
-    def count(self) -> int:
-        return len(self._docs)
-
-
-class _SliceableIterator:
-    """The iterator that `ir_datasets` promises: it can be indexed and cut, `docs_iter()[10:20]`."""
-
-    def __init__(self, docs: Sequence[TitledDoc]) -> None:
-        self._docs = docs
-        self._rest = iter(docs)
-
-    def __iter__(self) -> "_SliceableIterator":
-        return self
-
-    def __next__(self) -> TitledDoc:
-        return next(self._rest)
-
-    def __getitem__(self, key: int | slice) -> Any:  # noqa: ANN401 -- a document or an iterator, by the key
-        return _SliceableIterator(self._docs[key]) if isinstance(key, slice) else self._docs[key]
+        return positions

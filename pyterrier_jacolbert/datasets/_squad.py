@@ -7,33 +7,37 @@ a retrieval benchmark: JaColBERTv2.5 (arXiv 2407.20750) takes JSQuAD so.
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ir_datasets.formats import GenericQrel, GenericQuery
 
 from pyterrier_jacolbert.datasets._collection import Collection, TitledDoc
+from pyterrier_jacolbert.datasets._source import Source
 
 RELEVANCE = {1: "the paragraph that the question was written about"}
 
 
 def read_squad(
-    path: Path,
-    *,
+    *sources: Source,
     doc_id: Callable[[str], str] | None = None,
     text: Callable[[str, str], str] = lambda title, context: context,
 ) -> Collection:
-    """Read a file in the SQuAD layout.
+    """Read files in the SQuAD layout, as one collection.
 
     Args:
-        path: The file.
+        *sources: The files.
         doc_id: As `squad` takes it.
         text: As `squad` takes it.
 
     Returns:
         The collection.
+
+    Raises:
+        ValueError: A file is not what was published.
+        FileNotFoundError: A file is not on this machine and cannot be downloaded.
     """
-    return squad(json.loads(path.read_bytes())["data"], doc_id=doc_id, text=text)
+    articles = (article for source in sources for article in json.loads(source.read())["data"])
+    return squad(articles, doc_id=doc_id, text=text)
 
 
 def squad(
@@ -47,7 +51,8 @@ def squad(
     Args:
         articles: What the file has under `data`.
         doc_id: Finds the paragraph's id in a question's, for a file whose question ids hold it. None numbers the
-            paragraphs: `a0p0` is the first of the first article.
+            paragraphs: `a0p0` is the first of the first article. A paragraph without questions is `unasked-a0p0`
+            where the others have names of their own.
         text: Makes the document's text from title and context.
 
     Returns:
@@ -60,7 +65,9 @@ def squad(
     for article_number, article in enumerate(articles):
         for paragraph_number, paragraph in enumerate(article["paragraphs"]):
             name = f"a{article_number}p{paragraph_number}"
-            if doc_id is not None:
+            if doc_id is not None and not paragraph["qas"]:
+                name = f"unasked-{name}"
+            elif doc_id is not None:
                 name = _only(sorted({doc_id(question["id"]) for question in paragraph["qas"]}), paragraph=name)
             title = article["title"]
             docs.append(TitledDoc(name, title, text(title, paragraph["context"])))

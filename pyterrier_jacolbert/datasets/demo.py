@@ -31,7 +31,8 @@ def _read() -> Collection:
 
 
 def _content() -> dict[str, Any]:
-    return json.loads(files(__package__).joinpath("demo.json").read_text(encoding="utf-8"))
+    content: dict[str, Any] = json.loads(files(__package__).joinpath("demo.json").read_text(encoding="utf-8"))
+    return content
 
 
 DATASETS = {

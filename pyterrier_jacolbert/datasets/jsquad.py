@@ -2,7 +2,9 @@
 
 import re
 
-from pyterrier_jacolbert.datasets._collection import Collection, Counts, Documentation, dataset
+from ir_datasets.datasets.base import Dataset
+
+from pyterrier_jacolbert.datasets._collection import Counts, Documentation, dataset
 from pyterrier_jacolbert.datasets._source import Source
 from pyterrier_jacolbert.datasets._squad import RELEVANCE, read_squad
 
@@ -13,18 +15,19 @@ _VALIDATION = Source(
     url=f"{_JGLUE}/jsquad-v1.3/valid-v1.3.json",
     md5="81ef814e093102549d5595bc700e232b",
 )
+_TRAIN = Source(
+    path="jsquad/train-v1.3.json",
+    url=f"{_JGLUE}/jsquad-v1.3/train-v1.3.json",
+    # The repository's own name of the file's content; no md5 of it is published.
+    git_blob="87b42821ac5487246164483d625b928bf8904344",
+)
 
-_DOCUMENTATION = Documentation(
-    pretty_name="JSQuAD (JGLUE), validation",
-    url="https://github.com/yahoojapan/JGLUE",
-    desc=(
-        "<p>Questions that crowd workers wrote about paragraphs of the Japanese Wikipedia, from JGLUE v1.3 (the same "
-        "file in all versions). Every paragraph is a document, and a question's own paragraph is the one relevant "
-        "document, as in the JaColBERTv2.5 paper (arXiv 2407.20750). A doc_id is the part of its question ids that "
-        "names the paragraph.</p>"
-    ),
-    licence="CC BY-SA 4.0",
-    bibtex="""@inproceedings{kurihara-etal-2022-jglue,
+_DESCRIPTION = (
+    "<p>Questions that crowd workers wrote about paragraphs of the Japanese Wikipedia, from JGLUE v1.3{version}. Every "
+    "paragraph is a document, and a question's own paragraph is the one relevant document, as in the JaColBERTv2.5 "
+    "paper (arXiv 2407.20750). A doc_id is the part of its question ids that names the paragraph.</p>"
+)
+_BIBTEX = """@inproceedings{kurihara-etal-2022-jglue,
     title = "{JGLUE}: {J}apanese General Language Understanding Evaluation",
     author = "Kurihara, Kentaro and Kawahara, Daisuke and Shibata, Tomohide",
     booktitle = "Proceedings of the Thirteenth Language Resources and Evaluation Conference",
@@ -34,12 +37,31 @@ _DOCUMENTATION = Documentation(
     publisher = "European Language Resources Association",
     url = "https://aclanthology.org/2022.lrec-1.317",
     pages = "2957--2966",
-}""",
-)
+}"""
 
 
-def _read_validation() -> Collection:
-    return read_squad(_VALIDATION.file(), doc_id=_paragraph_id, text=_without_title)
+def define(split: str, source: Source, counts: Counts) -> Dataset:
+    """The data set of a split.
+
+    Args:
+        split: Its name.
+        source: Its file.
+        counts: How many records it must have.
+    """
+    version = " (the same file in all versions)" if split == "validation" else ""
+    return dataset(
+        f"jsquad/{split}",
+        lambda: read_squad(source, doc_id=_paragraph_id, text=_without_title),
+        counts=counts,
+        documentation=Documentation(
+            pretty_name=f"JSQuAD (JGLUE), {split}",
+            url="https://github.com/yahoojapan/JGLUE",
+            desc=_DESCRIPTION.format(version=version),
+            licence="CC BY-SA 4.0",
+            bibtex=_BIBTEX,
+        ),
+        relevance=RELEVANCE,
+    )
 
 
 def _paragraph_id(question_id: str) -> str:
@@ -53,11 +75,7 @@ def _without_title(title: str, context: str) -> str:
 
 
 DATASETS = {
-    "jsquad/validation": dataset(
-        "jsquad/validation",
-        _read_validation,
-        counts=Counts(docs=1145, queries=4442, qrels=4442),
-        documentation=_DOCUMENTATION,
-        relevance=RELEVANCE,
-    )
+    # 62,697 questions in v1.3, says the README of JGLUE (62,859 in v1.1); of paragraphs it tells nothing.
+    "jsquad/train": define("train", _TRAIN, Counts(docs=None, queries=62697, qrels=62697)),
+    "jsquad/validation": define("validation", _VALIDATION, Counts(docs=1145, queries=4442, qrels=4442)),
 }

@@ -1,4 +1,8 @@
-"""Docnos on disk: by docid, by name, and in their order, mapped and a few bytes each."""
+"""Docnos on disk: by docid, by name, and in their order, mapped and a few bytes each.
+
+The names stand end to end in arrays that only grow; the tables by which they are found and sorted are made anew when
+the index changes.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +13,84 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.store import map_array, write_array
+from pyterrier_jacolbert.index.files import map_array, map_starts, write_array
 
 
-def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, Any]:
-    """Writes the docnos of an index; the position of each is its docid.
+def write_tables(directory: Path, prefix: str, names: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
+    """Writes what finds and sorts docnos: 16 bytes a document.
 
-    Five files, 24 bytes a document and the docnos' own UTF-8: the bytes end to end, where each starts, the docids in
-    order of a 64-bit hash with those hashes (for look-ups), and each docid's rank among the sorted docnos (for ties).
+    The docids in order of a 64-bit hash of their docnos, with those hashes, for look-ups; and each docid's rank among
+    the sorted docnos, for ties.
+
+    Args:
+        directory: the index's folder.
+        prefix: what the files' names begin with.
+        names: uint8 ``(n_bytes,)``, the docnos in UTF-8, end to end.
+        starts: int64 ``(n_docs + 1,)``.
 
     Returns:
-        The files' entries for ``pt_meta.json``.
+        The files' entries, by name.
     """
-    encoded = [docno.encode("utf-8") for docno in docnos]
-    starts = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum([len(name) for name in encoded], out=starts[1:])
+    encoded = [names[first:end].tobytes() for first, end in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)]
     hashes = _hashes(encoded)
     by_hash = np.argsort(hashes, kind="stable").astype(np.uint32)
     ranks = np.empty(len(encoded), dtype=np.uint32)
     # UTF-8 bytes sort as their code points do, and so as ir_measures sorts docnos.
     ranks[sorted(range(len(encoded)), key=encoded.__getitem__)] = np.arange(len(encoded), dtype=np.uint32)
     return {
-        "docno_bytes": write_array(directory, "docnos.utf8", np.frombuffer(b"".join(encoded), dtype=np.uint8)),
-        "docno_starts": write_array(directory, "docnos.starts.i8", starts),
-        "docno_hashes": write_array(directory, "docnos.hashes.u8", hashes[by_hash]),
-        "docno_by_hash": write_array(directory, "docnos.by_hash.u4", by_hash),
-        "docno_ranks": write_array(directory, "docnos.ranks.u4", ranks),
+        "docno_hashes": write_array(directory, f"{prefix}docno_hashes.u8", hashes[by_hash]),
+        "docno_by_hash": write_array(directory, f"{prefix}docno_by_hash.u4", by_hash),
+        "docno_ranks": write_array(directory, f"{prefix}docno_ranks.u4", ranks),
+    }
+
+
+def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, Any]:
+    """Writes docnos and their tables at once; the position of each is its docid. Returns the files' entries by name."""
+    encoded = [docno.encode("utf-8") for docno in docnos]
+    starts = np.zeros(len(encoded) + 1, dtype=np.int64)
+    np.cumsum([len(name) for name in encoded], out=starts[1:])
+    names = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+    return {
+        "docno_bytes": write_array(directory, "docno_bytes.u1", names),
+        "docno_starts": write_array(directory, "docno_starts.i8", starts),
+        **write_tables(directory, "", names, starts),
     }
 
 
 class Docnos(Sequence[str]):
     """The docnos of an index, by docid; names are found by binary search over mapped hashes.
 
+    A deleted document keeps its docid and its place here, and its name is found no more; another may have that name.
+
     Args:
         directory: the index.
         files: the entries of its ``pt_meta.json``.
+        deleted: the docids that are deleted.
+        names: the names themselves, where they stand elsewhere: as :attr:`arrays`.
     """
 
-    def __init__(self, directory: Path, files: dict[str, Any]) -> None:
-        self._bytes = map_array(directory, files["docno_bytes"])
-        self._starts = map_array(directory, files["docno_starts"])
+    def __init__(
+        self,
+        directory: Path,
+        files: dict[str, Any],
+        deleted: np.ndarray | None = None,
+        names: tuple[Any, np.ndarray] | None = None,
+    ) -> None:
+        self._deleted = np.empty(0, dtype=np.uint32) if deleted is None else deleted
+        if names is None:
+            encoded = map_array(directory, files["docno_bytes"])
+            names = encoded, map_starts(directory, files["docno_starts"], len(encoded))
+        self._bytes: Any = names[0]
+        self._starts = names[1]
         self._hashes = map_array(directory, files["docno_hashes"])
         self._by_hash = map_array(directory, files["docno_by_hash"])
         #: uint32 ``(n_docs,)``: each docid's position among the docnos in ascending order.
         self.ranks = map_array(directory, files["docno_ranks"])
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The names in UTF-8 end to end, uint8, and where each starts, int64 ``(n_docs + 1,)``."""
+        return self._bytes, self._starts
 
     def __len__(self) -> int:
         return len(self.ranks)
@@ -61,7 +99,9 @@ class Docnos(Sequence[str]):
         if isinstance(docid, slice):
             return [self._encoded(i).decode("utf-8") for i in range(*docid.indices(len(self)))]
         if not -len(self) <= docid < len(self):
-            raise IndexError(f"docid {docid} is outside the {len(self)} documents of the index")
+            raise IndexError(
+                f"The docid {docid} is outside the index; give one below {len(self)}, its number of documents."
+            )
         return self._encoded(int(docid) % len(self)).decode("utf-8")
 
     def docids(self, docnos: Sequence[str]) -> np.ndarray:
@@ -69,10 +109,16 @@ class Docnos(Sequence[str]):
         encoded = [docno.encode("utf-8", "surrogatepass") for docno in docnos]
         hashes = _hashes(encoded)
         firsts = np.searchsorted(self._hashes, hashes)
-        return np.array(
-            [self._find(name, hashed, int(first)) for name, hashed, first in zip(encoded, hashes, firsts, strict=True)],
-            dtype=np.int64,
-        )
+        found = np.full(len(encoded), -1, dtype=np.int64)
+        hit = np.flatnonzero(firsts < len(self))
+        hit = hit[self._hashes[firsts[hit]] == hashes[hit]]
+        first_found = self._by_hash[firsts[hit]].astype(np.int64)
+        right = self._named([encoded[place] for place in hit.tolist()], first_found)
+        found[hit[right]] = first_found[right]
+        # Different names may share a hash, and deleted documents keep theirs.
+        for place in hit[~right].tolist():
+            found[place] = self._find(encoded[place], hashes[place], int(firsts[place]))
+        return found
 
     def known_docids(self, docnos: Sequence[str], owner: str) -> np.ndarray:
         """The docids of docnos that a frame holds: int64 ``(n,)``; a docno may be repeated.
@@ -94,18 +140,46 @@ class Docnos(Sequence[str]):
             )
         return np.array([found[docno] for docno in docnos], dtype=np.int64)
 
+    def repeated(self) -> tuple[int, int] | None:
+        """Two docids of one name, neither of them deleted; None where there are none."""
+        for place in np.flatnonzero(self._hashes[1:] == self._hashes[:-1]).tolist():
+            first = int(self._by_hash[place])
+            for position in range(place + 1, len(self)):
+                if self._hashes[position] != self._hashes[place]:
+                    break
+                other = int(self._by_hash[position])
+                alike = self._encoded(first) == self._encoded(other)
+                if alike and not np.isin([first, other], self._deleted).any():
+                    return first, other
+        return None
+
+    def _named(self, encoded: Sequence[bytes], docids: np.ndarray) -> np.ndarray:
+        """Which documents have these names and are not deleted: bool ``(n,)``."""
+        firsts = self._starts[docids]
+        lengths = self._starts[docids + 1] - firsts
+        wanted = np.array([len(name) for name in encoded], dtype=np.int64)
+        right: np.ndarray = (lengths == wanted) & ~np.isin(docids, self._deleted)
+        ends = np.cumsum(wanted[right])
+        if len(ends):
+            places = np.arange(ends[-1]) + np.repeat(firsts[right] - ends + wanted[right], wanted[right])
+            joined = b"".join(name for name, kept in zip(encoded, right.tolist(), strict=True) if kept)
+            differs = np.frombuffer(joined, dtype=np.uint8) != self._bytes[places]
+            rows = np.repeat(np.flatnonzero(right), wanted[right])
+            right[rows[differs]] = False
+        return right
+
     def _find(self, name: bytes, hashed: np.uint64, first: int) -> int:
-        # Different names may share a hash: compare the bytes of each candidate.
         for position in range(first, len(self)):
             if self._hashes[position] != hashed:
                 break
             docid = int(self._by_hash[position])
-            if self._encoded(docid) == name:
+            if self._encoded(docid) == name and not np.isin(docid, self._deleted):
                 return docid
         return -1
 
     def _encoded(self, docid: int) -> bytes:
-        return self._bytes[self._starts[docid] : self._starts[docid + 1]].tobytes()
+        name: np.ndarray = self._bytes[self._starts[docid] : self._starts[docid + 1]]
+        return name.tobytes()
 
 
 def _hashes(encoded: Sequence[bytes]) -> np.ndarray:

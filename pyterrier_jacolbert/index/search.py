@@ -1,93 +1,133 @@
-"""Exact MaxSim: matrix products over blocks of documents and all queries at once.
+"""From a query to a ranking of docids: exactly, or in two stages.
 
-The score of a document is the sum over query tokens of the greatest cosine with any document token (Khattab and
-Zaharia 2020, equation 3). A document without tokens cannot match: retrieval leaves it out, and scoring gives it the
-least that MaxSim can be, -1 for each query token.
+The two stages: every document is scored by its tokens' centroids alone, through a table of bytes that stays in the
+processor's cache; the best of those are scored by all that the index has of them. What follows PLAID (Santhanam et al.,
+arXiv 2205.09707) but that all documents are scored so, unless only those of some centroids are asked for, and that
+nothing is decoded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from pyterrier_jacolbert.index.kernels import segment_max, widen
+from pyterrier_jacolbert.index.lanes import CodedLane, Lane, Prepared
+from pyterrier_jacolbert.index.threads import in_threads, thread_count
 from pyterrier_jacolbert.index.topk import top_k
 
-#: A block of similarities, float32 (tokens, query tokens), is 4,096 x 512 x 4 bytes = 8 MiB: large enough for the
-#: matrix product, small enough for a CPU's last cache (benchmarks/search.py).
-_BLOCK_TOKENS = 4096
-_BLOCK_COLUMNS = 512
 #: Memory for the scores of all documents for one group of queries.
 _SCORES_BYTES = 2**28
-#: Documents of a query whose vectors are gathered at once: 512 documents of 300 tokens of 128 floats are 75 MiB.
-_PAIRS_AT_ONCE = 512
 
-
-@dataclass(frozen=True)
-class TokenVectors:
-    """The token vectors of many texts, end to end.
-
-    Attributes:
-        vectors: float16 or float32 ``(n_tokens, dim)``, unit rows.
-        starts: int64 ``(n_texts + 1,)``: text ``i`` has rows ``starts[i]`` to ``starts[i + 1]``.
-    """
-
-    vectors: np.ndarray
-    starts: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    @classmethod
-    def of(cls, texts: Sequence[np.ndarray]) -> TokenVectors:
-        """Lays out vectors given text by text, each ``(n_tokens, dim)``."""
-        starts = np.zeros(len(texts) + 1, dtype=np.int64)
-        np.cumsum([len(rows) for rows in texts], out=starts[1:])
-        vectors = np.concatenate(texts) if len(texts) else np.empty((0, 0), dtype=np.float32)
-        return cls(vectors, starts)
-
-    def take(self, docids: np.ndarray) -> TokenVectors:
-        """The vectors of some texts."""
-        texts = [self.vectors[self.starts[docid] : self.starts[docid + 1]] for docid in docids]
-        return TokenVectors.of(texts)
-
-    def rows(self, first: int, end: int) -> np.ndarray:
-        """The vectors of texts ``first`` to ``end`` in float32: ``(n_tokens, dim)``."""
-        stored = self.vectors[self.starts[first] : self.starts[end]]
-        if stored.dtype != np.float16:
-            return stored.astype(np.float32, copy=False)
-        single = np.empty(stored.shape, dtype=np.float32)
-        widen(stored.view(np.uint16).reshape(-1), single.reshape(-1))
-        return single
+#: docids, int64 ``(k,)``, and scores, float32 ``(k,)``, best first.
+Found = tuple[np.ndarray, np.ndarray]
 
 
 def search_exact(
-    documents: TokenVectors, queries: Sequence[np.ndarray], num_results: int, tie_ranks: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Finds the best documents of each query among all.
+    documents: Lane,
+    queries: Sequence[np.ndarray],
+    num_results: int,
+    tie_ranks: np.ndarray,
+    docids: np.ndarray | None = None,
+) -> Iterator[Found]:
+    """Finds the best documents of each query by scoring all.
 
     Args:
-        documents: the collection; its vectors may be a memory map, and are read block by block.
+        documents: the collection.
         queries: for each, float32 ``(n_tokens, dim)``.
         num_results: the most documents a query gets.
         tie_ranks: ``(n_docs,)``; among equal scores the greater rank comes first.
+        docids: int64, ascending: the documents to search; None takes all.
 
     Yields:
-        For each query, in order: docids, int64 ``(k,)``, and scores, float32 ``(k,)``, best first.
+        For each query, in order, what was found.
     """
-    group = max(1, _SCORES_BYTES // (4 * max(1, len(documents))))
+    count = len(documents.starts) - 1 if docids is None else len(docids)
+    ranks = tie_ranks if docids is None else tie_ranks[docids]
+    group = min(documents.together, max(1, _SCORES_BYTES // (4 * max(1, count))))
     for first in range(0, len(queries), group):
-        for scores in _score_all(documents, queries[first : first + group]):
-            docids = top_k(scores, num_results, tie_ranks)
-            yield docids, scores[docids]
+        for scores in documents.scores(queries[first : first + group], docids):
+            best = top_k(scores, num_results, ranks)
+            yield best if docids is None else docids[best], scores[best]
+
+
+def search_two_stage(
+    documents: CodedLane,
+    queries: Sequence[np.ndarray],
+    num_results: int,
+    tie_ranks: np.ndarray,
+    docids: np.ndarray | None = None,
+    *,
+    n_candidates: int,
+    n_probe: int | None = None,
+) -> Iterator[Found]:
+    """Finds the best documents of each query among those that are best by their centroids.
+
+    Args:
+        documents: a lane with centroids.
+        queries: as :func:`search_exact` has them, as the rest.
+        num_results: the most documents a query gets.
+        tie_ranks: ``(n_docs,)``.
+        docids: the documents to search.
+        n_candidates: documents that are scored in full; all that score as much as the last of them are too.
+        n_probe: the centroids of each query token whose documents are looked at; None looks at all documents.
+
+    Yields:
+        For each query, in order, what was found.
+    """
+    chosen = np.arange(len(documents)) if docids is None else docids
+    if n_candidates >= len(chosen):
+        yield from search_exact(documents, queries, num_results, tie_ranks, docids)
+        return
+
+    def search(query: np.ndarray, each: Callable[..., Iterator[None]] = map) -> Found:
+        prepared = documents.prepare(query)
+        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, each, n_probe)
+        scores = documents.scores_of(prepared, candidates, each)
+        best = top_k(scores, num_results, tie_ranks[candidates])
+        return candidates[best], scores[best]
+
+    if len(queries) < 2 * thread_count():
+        yield from (search(query, in_threads) for query in queries)
+    else:
+        # One thread a query: two that share one wait for each other whenever something else wants a core.
+        yield from in_threads(search, queries)
+
+
+def candidates_of(
+    documents: CodedLane,
+    query: Prepared,
+    docids: np.ndarray,
+    count: int,
+    each: Callable[..., Iterator[None]] = map,
+    n_probe: int | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The documents that are best by their centroids, and their rough scores.
+
+    Args:
+        documents: a lane with centroids.
+        query: prepared by it.
+        docids: int64, ascending: the documents to look at.
+        count: how many are wanted; all that score as much as the last of them come too.
+        each: as :meth:`CodedLane.rough_scores` takes it.
+        n_probe: as :func:`search_two_stage` takes it.
+
+    Returns:
+        int64 ``(n,)``, in the order of ``docids``, and int32 ``(n,)``.
+    """
+    if n_probe is not None:
+        docids = documents.probed(query.best_centroids(n_probe), docids)
+    rough = documents.rough_scores(query, docids, each)
+    chosen = _best(rough, count)
+    return docids[chosen], rough[chosen]
 
 
 def score_pairs(
-    documents: TokenVectors, queries: Sequence[np.ndarray], query_numbers: np.ndarray, docids: np.ndarray
+    documents: Lane, queries: Sequence[np.ndarray], query_numbers: np.ndarray, docids: np.ndarray
 ) -> np.ndarray:
     """Scores given pairs of queries and documents.
+
+    A document without tokens gets the least that MaxSim can be, -1 for each query token.
 
     Args:
         documents: the collection.
@@ -101,46 +141,27 @@ def score_pairs(
     scores = np.empty(len(docids), dtype=np.float32)
     order = np.argsort(query_numbers, kind="stable")
     bounds = np.searchsorted(query_numbers[order], np.arange(len(queries) + 1))
-    for number, query in enumerate(queries):
-        for first in range(bounds[number], bounds[number + 1], _PAIRS_AT_ONCE):
-            pairs = order[first : min(first + _PAIRS_AT_ONCE, bounds[number + 1])]
-            found = next(_score_all(documents.take(docids[pairs]), [query]))
+    # As in :func:`search_two_stage`: a thread a query, where there are enough.
+    many = isinstance(documents, CodedLane) and len(queries) >= 2 * thread_count()
+
+    def score(number: int) -> None:
+        pairs, query = order[bounds[number] : bounds[number + 1]], queries[number]
+        if len(pairs):
+            if many and isinstance(documents, CodedLane):
+                found = documents.scores_of(documents.prepare(query), docids[pairs])
+            else:
+                found = documents.scores([query], docids[pairs])[0]
             scores[pairs] = np.maximum(found, -np.float32(len(query)))
+
+    for _ in (in_threads if many else map)(score, range(len(queries))):
+        pass
     return scores
 
 
-def _score_all(documents: TokenVectors, queries: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """Scores every document for every query: for each query, float32 ``(n_docs,)``, -inf without tokens."""
-    bounds = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
-    columns = np.ascontiguousarray(np.concatenate(queries).T, dtype=np.float32)
-    scores = np.empty((len(queries), len(documents)), dtype=np.float32)
-    groups = list(_column_groups(bounds))
-    for first, end in _document_blocks(documents.starts):
-        block = documents.rows(first, end)
-        starts = documents.starts[first : end + 1] - documents.starts[first]
-        for group in groups:
-            similarities = block @ columns[:, bounds[group.start] : bounds[group.stop]]
-            best = np.empty((end - first, similarities.shape[1]), dtype=np.float32)
-            segment_max(similarities, starts, best)
-            sums = np.add.reduceat(best, bounds[group.start : group.stop] - bounds[group.start], axis=1)
-            scores[group.start : group.stop, first:end] = sums.T
-    yield from scores
-
-
-def _column_groups(bounds: np.ndarray) -> Iterator[range]:
-    """Cuts the queries into runs of about ``_BLOCK_COLUMNS`` query tokens (at least one query each)."""
-    first = 0
-    for query in range(1, len(bounds)):
-        if query + 1 == len(bounds) or bounds[query + 1] - bounds[first] > _BLOCK_COLUMNS:
-            yield range(first, query)
-            first = query
-
-
-def _document_blocks(starts: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cuts the documents into runs of about ``_BLOCK_TOKENS`` tokens (at least one document each)."""
-    first, n_docs = 0, len(starts) - 1
-    while first < n_docs:
-        end = int(np.searchsorted(starts, starts[first] + _BLOCK_TOKENS, side="right")) - 1
-        end = min(max(end, first + 1), n_docs)
-        yield first, end
-        first = end
+def _best(rough: np.ndarray, count: int) -> np.ndarray:
+    """The positions, ascending, of the ``count`` greatest and of all that equal the last of them; none below 0."""
+    present = rough[rough >= 0]
+    if len(present) <= count:
+        return np.flatnonzero(rough >= 0)
+    threshold = np.partition(present, len(present) - count)[len(present) - count]
+    return np.flatnonzero(rough >= threshold)

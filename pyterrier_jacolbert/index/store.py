@@ -1,19 +1,16 @@
-"""Index files: directories that appear whole or not at all, and the mapped arrays in them."""
+"""Directories that appear whole or not at all, and the manifest that makes one an index."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pyterrier_jacolbert.index.files import read_json
 
 #: PyTerrier reads this file to find an artifact's class; it is written last, so a directory without it is not one.
 META_FILE = "pt_meta.json"
@@ -71,32 +68,22 @@ def atomic_directory(path: Path, *, mode: str = "create") -> Iterator[Path]:
         raise
 
 
-def write_meta(directory: Path, meta: dict[str, Any]) -> None:
-    """Writes ``pt_meta.json``, the last file of an index."""
-    text = json.dumps(meta, ensure_ascii=False, indent=1)
-    (directory / META_FILE).write_text(text + "\n", encoding="utf-8")
-
-
 def read_meta(path: Path) -> dict[str, Any]:
     """Reads ``pt_meta.json``.
 
     Raises:
         FileNotFoundError: there is no index at ``path``.
-        ValueError: the file is not what an index holds.
+        ValueError: the file is not what was written.
         OSError: it cannot be read.
     """
     try:
-        meta = json.loads((path / META_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"There is no index at {path}; build one there with .index(docs).") from None
+        meta = read_json(path / META_FILE)
     except OSError as error:
         raise type(error)(
             error.errno, f"Cannot read the index at {path} ({error.strerror}); check its rights"
         ) from None
-    except ValueError:
-        meta = None
-    if not isinstance(meta, dict):
-        raise ValueError(f"{path / META_FILE} is not readable JSON, so the index at {path} is damaged; build it again.")
+    if meta is None:
+        raise FileNotFoundError(f"There is no index at {path}; build one there with .index(docs).")
     return meta
 
 
@@ -113,78 +100,3 @@ def _sync(directory: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-class ArrayWriter:
-    """Writes an array to a file row block by row block, little-endian and without a header.
-
-    Args:
-        directory: where the file is made.
-        name: its name.
-        dtype: the type of its numbers.
-        row_shape: the shape of one row, ``()`` for a flat array.
-    """
-
-    def __init__(self, directory: Path, name: str, dtype: str, row_shape: tuple[int, ...] = ()) -> None:
-        self.name = name
-        self.dtype = np.dtype(dtype).newbyteorder("<")
-        self.row_shape = row_shape
-        self.rows = 0
-        self._digest = hashlib.sha256()
-        self._file = (directory / name).open("wb")
-
-    def append(self, block: np.ndarray) -> None:
-        """Adds rows: an array of shape ``(n, *row_shape)``."""
-        block = np.ascontiguousarray(block, dtype=self.dtype).reshape(-1, *self.row_shape)
-        data = block.tobytes()
-        self._file.write(data)
-        self._digest.update(data)
-        self.rows += len(block)
-
-    def close(self) -> dict[str, Any]:
-        """Closes the file and returns its entry for ``pt_meta.json``: file, dtype, shape and sha256."""
-        self._file.close()
-        shape = [self.rows, *self.row_shape]
-        return {"file": self.name, "dtype": self.dtype.str, "shape": shape, "sha256": self._digest.hexdigest()}
-
-    def abandon(self) -> None:
-        """Closes the file, whatever is in it."""
-        self._file.close()
-
-
-def write_array(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]:
-    """Writes a whole array and returns its entry for ``pt_meta.json``."""
-    writer = ArrayWriter(directory, name, array.dtype.str, array.shape[1:])
-    writer.append(array)
-    return writer.close()
-
-
-def map_array(directory: Path, entry: dict[str, Any]) -> np.ndarray:
-    """Maps a file that :class:`ArrayWriter` wrote, read-only.
-
-    Raises:
-        ValueError: the file is missing or not as long as its entry says.
-    """
-    path, dtype, shape = directory / entry["file"], np.dtype(entry["dtype"]), tuple(entry["shape"])
-    expected = math.prod(shape) * dtype.itemsize
-    found = path.stat().st_size if path.is_file() else None
-    if found != expected:
-        state = "is missing" if found is None else f"has {found} bytes, not {expected}"
-        raise ValueError(f"{path} {state}, so the index is damaged; build it again, or fetch it again.")
-    if expected == 0:
-        return np.empty(shape, dtype=dtype)  # an empty file cannot be mapped
-    return np.asarray(np.memmap(path, dtype=dtype, mode="r", shape=shape))  # slices of a plain array are cheaper
-
-
-def damaged_files(directory: Path, entries: Iterable[dict[str, Any]]) -> list[str]:
-    """The files whose content is not what their checksums say, in the order of the entries."""
-    damaged = []
-    for entry in entries:
-        path = directory / entry["file"]
-        if path.is_file():
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found == entry["sha256"]:
-                continue
-        damaged.append(entry["file"])
-    return damaged

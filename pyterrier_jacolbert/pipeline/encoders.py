@@ -28,6 +28,12 @@ class QueryEncoder(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Encodes the queries of a frame, each distinct query once.
 
+        Args:
+            inp: a frame with ``qid`` and ``query``.
+
+        Returns:
+            The frame with ``query_embs``: for each row float32 ``(n_positions, dim)``.
+
         Raises:
             pt.validate.InputValidationError: ``qid`` or ``query`` is missing.
             ValueError: a qid or query that is not a string.
@@ -62,6 +68,12 @@ class DocEncoder(SettingsTransformer):
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Encodes the documents of a frame, each distinct text once.
+
+        Args:
+            inp: a frame with ``docno`` and the text column.
+
+        Returns:
+            The frame with ``doc_embs``: for each row float32 ``(n_tokens, dim)``.
 
         Raises:
             pt.validate.InputValidationError: ``docno`` or the text column is missing.

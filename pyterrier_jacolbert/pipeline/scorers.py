@@ -10,7 +10,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_EMBS, check_ids, factorize, ranked
 from pyterrier_jacolbert.pipeline.encoders import document_texts, encode_texts
-from pyterrier_jacolbert.pipeline.sources import Index, Model, distinct_queries
+from pyterrier_jacolbert.pipeline.sources import Index, Model, distinct_queries, index_queries
 from pyterrier_jacolbert.transformer import SettingsTransformer
 
 
@@ -33,6 +33,9 @@ class TextScorer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Scores each row's document for its query.
 
+        Args:
+            inp: a frame with ``qid``, ``query``, ``docno`` and the text column.
+
         Returns:
             The rows with new score and rank: queries in order of first appearance, best document first, ties by docno
             descending. A document without text gets the least score there is, -1 for each query position.
@@ -48,11 +51,12 @@ class TextScorer(SettingsTransformer):
         if inp.empty:
             return ranked(inp, np.empty(0))
         check_ids(inp, QID, DOCNO)
-        from pyterrier_jacolbert.index.search import TokenVectors, score_pairs
+        from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
+        from pyterrier_jacolbert.index.search import score_pairs
 
         query_codes, queries = distinct_queries(self.model, inp)
         text_codes, texts = factorize(document_texts(inp, self.text_field, self.title_field))
-        documents = TokenVectors.of(encode_texts(self.model, texts))
+        documents = FloatLane(TokenVectors.of(encode_texts(self.model, texts)))
         return ranked(inp, score_pairs(documents, queries, query_codes, text_codes))
 
 
@@ -71,6 +75,12 @@ class IndexScorer(SettingsTransformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Scores each row's document for its query; as :meth:`TextScorer.transform`, from the index.
 
+        Args:
+            inp: a frame with ``qid``, ``query`` or ``query_embs``, and ``docno``.
+
+        Returns:
+            As :meth:`TextScorer.transform`.
+
         Raises:
             pt.validate.InputValidationError: a column is missing.
             ValueError: an id or query that is not a string, or documents that the index does not have.
@@ -83,6 +93,7 @@ class IndexScorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         from pyterrier_jacolbert.index.search import score_pairs
 
-        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        query_codes, queries = distinct_queries(self.index, inp)
-        return ranked(inp, score_pairs(self.index.token_vectors(), queries, query_codes, docids))
+        stored = self.index.token_vectors()
+        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        query_codes, queries = index_queries(self.index, stored, inp)
+        return ranked(inp, score_pairs(stored.lane, queries, query_codes, docids))

@@ -11,8 +11,7 @@ import pandas as pd
 from pyterrier_jacolbert.frames import QID, QUERY, QUERY_EMBS, check_column, check_one_query_each, factorize
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.index.docnos import Docnos
-    from pyterrier_jacolbert.index.search import TokenVectors
+    from pyterrier_jacolbert.index.stored import Stored
 
 
 class EncodesQueries(Protocol):
@@ -36,12 +35,8 @@ class Model(EncodesQueries, Protocol):
 class Index(EncodesQueries, Protocol):
     """What the transformers ask of a :class:`~pyterrier_jacolbert.artifact.JaColBERTIndex`."""
 
-    def token_vectors(self) -> TokenVectors:
-        """The stored vectors."""
-        ...
-
-    def docnos(self) -> Docnos:
-        """The docnos, by docid."""
+    def token_vectors(self) -> Stored:
+        """The stored vectors, and which documents are deleted."""
         ...
 
 
@@ -73,4 +68,21 @@ def distinct_queries(encoder: EncodesQueries, inp: pd.DataFrame) -> tuple[np.nda
                 "make them with model.query_encoder()."
             )
         vectors.append(matrix)
+    return codes, vectors
+
+
+def index_queries(index: Index, stored: Stored, inp: pd.DataFrame) -> tuple[np.ndarray, list[np.ndarray]]:
+    """As :func:`distinct_queries`, for the vectors that an index stores; ``stored`` is the index, open.
+
+    Raises:
+        ValueError: also where the vectors have another dimension than the stored ones.
+    """
+    codes, vectors = distinct_queries(index, inp)
+    dim = stored.codec.dim
+    for matrix in vectors:
+        if matrix.shape[1] != dim:
+            raise ValueError(
+                f"The query_embs have {matrix.shape[1]} numbers a token and {index!r} stores {dim}; encode the queries "
+                "with the checkpoint that built it."
+            )
     return codes, vectors

@@ -18,7 +18,7 @@ import torch
 from sentence_transformers import MultiVectorEncoder, MultiVectorEncoderTrainingArguments
 from transformers import PrinterCallback
 
-from pyterrier_jacolbert.checkpoint import load_checkpoint
+from pyterrier_jacolbert.checkpoint import load_checkpoint, without_bars
 from pyterrier_jacolbert.train import joined
 from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
@@ -199,7 +199,7 @@ def _arguments(
 ) -> MultiVectorEncoderTrainingArguments:
     precision = stage.precision
     if precision == "float16" and device == "cpu":
-        warnings.warn("A CPU does not train in float16; the products are done in bfloat16.", stacklevel=3)
+        warnings.warn("A CPU does not train with precision='float16'; the products are done in bfloat16.", stacklevel=3)
         precision = "bfloat16"
     schedule_free = stage.schedule == "schedule_free"
     return MultiVectorEncoderTrainingArguments(
@@ -236,13 +236,14 @@ _SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup"}
 
 def _is_last(checkpoint: Path, stage: Stage) -> bool:
     state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    return state["global_step"] >= (stage.steps or state["max_steps"])
+    return bool(state["global_step"] >= (stage.steps or state["max_steps"]))
 
 
 def _save_whole(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:
     side = folder.with_name(f".{folder.name}.saving")
     _remove(side)
-    model.save_pretrained(str(side))
+    with without_bars():
+        model.save_pretrained(str(side))
     Recipe(stage.name, (stage,)).write(side / "recipe.yaml")
     _remove(folder)
     side.rename(folder)

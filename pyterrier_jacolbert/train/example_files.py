@@ -54,7 +54,10 @@ def read(path: str | Path) -> Iterator[Example]:
             scores = line.get("scores")
             yield Example(line["qid"], tuple(line["docnos"]), None if scores is None else tuple(map(float, scores)))
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise ValueError(f"{path}, line {number}: this is not an object with qid, docnos and scores.") from None
+            raise ValueError(
+                f"{path}, line {number}: this is not an object with qid, docnos and scores; make it one, "
+                "or take read_colbert."
+            ) from None
 
 
 def read_colbert(path: str | Path) -> Iterator[Example]:
@@ -78,7 +81,9 @@ def read_colbert(path: str | Path) -> Iterator[Example]:
             else:
                 yield Example(str(qid), tuple(map(str, documents)))
         except (TypeError, ValueError):
-            raise ValueError(f"{path}, line {number}: this is not [qid, [pid, score], ...].") from None
+            raise ValueError(
+                f"{path}, line {number}: this is not [qid, [pid, score], ...]; make it one, or take read."
+            ) from None
 
 
 def read_released(
@@ -117,6 +122,13 @@ def save(examples: Iterable[Example] | Resumable, path: str | Path) -> Path:
 
     What is done so far stands in ``PATH.part`` and is not made again where the stream is one of :func:`mine` or
     :func:`score`; the file appears at ``path`` when it is whole.
+
+    Args:
+        examples: any, or the stream of :func:`mine` or :func:`score`.
+        path: the file to write.
+
+    Returns:
+        The path.
 
     Raises:
         ValueError: what stands in ``PATH.part`` was made with other settings.
@@ -182,10 +194,11 @@ def validate(
     if n_problems:
         more = f"; and {n_problems - len(problems)} more" if n_problems > len(problems) else ""
         raise ValueError(
-            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples: {'; '.join(problems)}{more}."
+            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples; repair them or leave them out: "
+            f"{'; '.join(problems)}{more}."
         )
     if number == 0:
-        raise ValueError("There are no examples.")
+        raise ValueError("There are no examples to train on; make some with pyterrier_jacolbert.train.examples.mine.")
     return number
 
 
@@ -227,7 +240,7 @@ def _json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}, line {number}: this is not JSON ({error.msg}).") from None
+                    raise ValueError(f"{path}, line {number}: this is not JSON ({error.msg}); repair it.") from None
 
 
 def _line(example: Example | None) -> str:

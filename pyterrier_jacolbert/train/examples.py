@@ -70,6 +70,9 @@ def mine(
 
     Returns:
         A stream of unscored examples, in the order of the topics.
+
+    Raises:
+        ValueError: ``n_ways`` is below 2, or no query of the topics has a relevant document.
     """
     check_ids(topics, QID)
     check_ids(qrels, QID, DOCNO)
@@ -118,11 +121,16 @@ def ensemble(
         weights: one each; None weighs all alike.
         normalize: per query: ``"minmax"`` to [0, 1], or ``"zscore"`` to mean 0 and standard deviation 1.
 
+    Returns:
+        The transformer.
+
     Raises:
         ValueError: weights that are not one a teacher, or an unknown normalisation.
     """
     if not teachers or (weights is not None and len(weights) != len(teachers)):
-        raise ValueError(f"ensemble needs a teacher, and a weight for each: {len(teachers)} teachers, {weights}.")
+        raise ValueError(
+            f"ensemble needs a teacher, and a weight for each; give {len(teachers)} weights, not {weights}."
+        )
     if normalize not in _NORMALIZATIONS:
         raise ValueError(f"normalize must be one of {', '.join(_NORMALIZATIONS)}, not {normalize!r}.")
     return Ensemble(teachers, tuple(weights or [1.0] * len(teachers)), normalize)
@@ -151,7 +159,9 @@ class Mining:
         known = self._relevant.index
         self._pairs = [(qid, docno) for qid in self._topics.index if qid in known for docno in self._relevant[qid]]
         if not self._pairs:
-            raise ValueError("No query of the topics has a relevant document in the qrels; check that the qids agree.")
+            raise ValueError(
+                f"None of the {len(self._topics)} queries has a relevant document in qrels; check that the qids agree."
+            )
 
     def __iter__(self) -> Iterator[Example]:
         return (example for example in self.outcomes(0) if example is not None)
@@ -166,6 +176,11 @@ class Mining:
         for pairs in batched(self._pairs[start:], self._batch_size):
             qids = list(dict.fromkeys(qid for qid, _ in pairs))
             found = pd.DataFrame(self._candidates(self._topics.loc[qids].reset_index(drop=True)))
+            if SCORE not in found.columns:
+                raise ValueError(
+                    f"The candidates of {self._candidates!r} have no scores (those of a union have none); let a scorer "
+                    "follow: (one | other) >> scorer."
+                )
             by_query = dict(list(found.groupby(QID, sort=False)))
             for qid, positive in pairs:
                 example = self._draw(qid, positive, by_query.get(qid))

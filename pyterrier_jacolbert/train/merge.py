@@ -153,7 +153,7 @@ def _tensors(folder: Path, file: str) -> dict[str, tuple[str, list[int]]]:
 
 def _check_alike(one: Path, other: Path) -> None:
     def differ(what: str) -> None:
-        raise ValueError(f"{one} and {other} cannot be averaged: {what}.")
+        raise ValueError(f"{one} and {other} cannot be averaged: {what}; take checkpoints of one run.")
 
     if (files := _weight_files(one)) != (others := _weight_files(other)):
         differ(f"the weights are in {files} and {others}")

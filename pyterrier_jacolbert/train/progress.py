@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
-from transformers.integrations import TensorBoardCallback
+from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pyterrier_jacolbert.train.recipe import Stage
 from pyterrier_jacolbert.train.trainer import Trainer
@@ -120,24 +120,13 @@ class Progress(TrainerCallback):
 
     def plot(self) -> None:
         """Draws loss and held-out measure over the steps, where matplotlib is installed."""
+        from pyterrier_jacolbert.plots import plot_training
+
         try:
-            from matplotlib.figure import Figure
+            figure = plot_training(self._output)
         except ImportError:
             return
-        lines = self._lines()
-        losses = [(line["step"], line["loss"]) for line in lines if "loss" in line]
-        measures = [(line["step"], line["held_out"]) for line in lines if "held_out" in line]
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axis = figure.add_subplot(
-            xlabel="step", ylabel="training loss", title=f"{self._stage.name} ({self._stage.loss})"
-        )
-        axis.plot(*zip(*losses, strict=True), color="tab:blue", label="training loss")
-        if measures:
-            other = axis.twinx()
-            other.set_ylabel("held-out measure")
-            other.plot(*zip(*measures, strict=True), color="tab:orange", marker="o", label="held-out measure")
-        if losses or measures:
-            figure.legend(loc="outside lower center", ncols=2)
+        figure.axes[0].set_title(f"{self._stage.name} ({self._stage.loss})", loc="left", fontsize=11)
         figure.savefig(self._output / "training.png", dpi=150)
 
     def _learning_rate(self) -> float:
@@ -184,7 +173,9 @@ def tensorboard_files(output: Path) -> TrainerCallback:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ImportError("tensorboard=True needs TensorBoard: pip install tensorboard") from None
-    return TensorBoardCallback(SummaryWriter(str(output / "tensorboard")))
+    return TensorBoardCallback(  # type: ignore[no-untyped-call] # transformers' has no types
+        SummaryWriter(str(output / "tensorboard"))
+    )
 
 
 def _clock(seconds: float) -> str:

@@ -87,13 +87,14 @@ class Stage:
     def __post_init__(self) -> None:
         _check_types(self)
         for name in ("n_ways", "every", "batch_size", "save_every", "query_length", "document_length"):
-            _check(self, name, getattr(self, name) >= (2 if name == "n_ways" else 1), "too small")
-        _check(self, "steps", self.steps is None or self.steps >= 1, "too small")
+            least = 2 if name == "n_ways" else 1
+            _check(self, name, getattr(self, name) >= least, f"{least} or more")
+        _check(self, "steps", self.steps is None or self.steps >= 1, "1 or more, or null")
         for name in ("learning_rate", "student_temperature", "teacher_temperature", "in_batch_temperature"):
-            _check(self, name, getattr(self, name) > 0, "not positive")
+            _check(self, name, getattr(self, name) > 0, "more than 0")
         for name in ("warmup_steps", "weight_decay", "max_gradient_norm"):
-            _check(self, name, getattr(self, name) >= 0, "negative")
-        _check(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "not between 0 and 1")
+            _check(self, name, getattr(self, name) >= 0, "0 or more")
+        _check(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,13 @@ class Mining:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check(self, "teachers", bool(self.teachers), "empty")
-        _check(self, "n_ways", self.n_ways >= 2, "too small")
-        _check(self, "candidates", self.candidates >= self.n_ways, "smaller than n_ways")
+        _check(self, "teachers", bool(self.teachers), "one teacher or more")
+        _check(self, "n_ways", self.n_ways >= 2, "2 or more")
+        _check(self, "candidates", self.candidates >= self.n_ways, f"n_ways, {self.n_ways}, or more")
         for teacher in self.teachers:
             kind, colon, name = teacher.partition(":")
             right = teacher == "bm25" or (kind in ("cross-encoder", "colbert") and bool(colon and name))
-            _check(self, "teachers", right, "not made of 'bm25', 'cross-encoder:NAME' and 'colbert:NAME'")
+            _check(self, "teachers", right, "made of 'bm25', 'cross-encoder:NAME' and 'colbert:NAME'")
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ class Average:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check(self, "of", len(self.of) >= 2, "fewer than two checkpoints")
-        _check(self, "weights", self.weights is None or len(self.weights) == len(self.of), "not one a checkpoint")
+        _check(self, "of", len(self.of) >= 2, "two checkpoints or more")
+        _check(self, "weights", self.weights is None or len(self.weights) == len(self.of), "one for each checkpoint")
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _check_types(self)
-        _check(self, "stages", bool(self.stages), "empty")
+        _check(self, "stages", bool(self.stages), "one stage or more")
         known: set[str] = set()
         parts: list[Stage | Average] = [*self.stages, *self.averages]
         for part in parts:
@@ -187,13 +188,17 @@ class Recipe:
                 if of.partition("@")[0] not in known:
                     raise ValueError(
                         f"The average {part.name!r} is of {of!r}, which names no earlier part of the recipe; "
-                        f"the parts before it are {', '.join(sorted(known))}."
+                        f"name one of {', '.join(sorted(known))}."
                     )
             known.add(part.name)
 
     @classmethod
     def jacolbert_v2_5(cls) -> Recipe:
-        """The paper's recipe: 3.2M 32-way lines in global batches of 64, two post-trainings, two averages."""
+        """The paper's recipe: 3.2M 32-way lines in global batches of 64, two post-trainings, two averages.
+
+        Returns:
+            The recipe, with the source of each number in ``sources``.
+        """
         main = Stage(name="main", start="bclavie/JaColBERT", examples="mmarco-ja-32way.jsonl")
         post = Stage("post", "main", "post-training-with-mmarco.jsonl", warmup_steps=140, save_every=1000)
         return cls(
@@ -213,7 +218,11 @@ class Recipe:
 
     @classmethod
     def as_released_code(cls) -> Recipe:
-        """What the published fork does: each of its four processes sees the same every fourth line, 16 at a time."""
+        """What the published fork does: each of its four processes sees the same every fourth line, 16 at a time.
+
+        Returns:
+            The recipe, with the source of each number in ``sources``.
+        """
         paper = cls.jacolbert_v2_5()
         main = dataclasses.replace(paper.stages[0], every=4, batch_size=16)
         sources = {
@@ -228,6 +237,12 @@ class Recipe:
     def read(cls, path: str | Path) -> Recipe:
         """Reads a recipe from YAML.
 
+        Args:
+            path: of the file.
+
+        Returns:
+            The recipe.
+
         Raises:
             FileNotFoundError: there is no such file.
             ValueError: it is not YAML, lacks a setting, has one that is unknown (the message names the nearest), or
@@ -238,14 +253,19 @@ class Recipe:
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except yaml.YAMLError as error:
-            raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+            raise ValueError(f"{path} is not YAML; repair it: {' '.join(str(error).split())}.") from None
         try:
-            return _build(cls, content)
+            recipe: Recipe = _build(cls, content)
+            return recipe
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     def write(self, path: str | Path) -> None:
-        """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one."""
+        """Writes the recipe as YAML, every setting spelled out; :meth:`read` gives an equal one.
+
+        Args:
+            path: of the file; one that is there is replaced.
+        """
         import yaml
 
         content = _plain(self)
@@ -255,7 +275,13 @@ class Recipe:
         Path(path).write_text(text, encoding="utf-8")
 
     def stage(self, name: str) -> Stage:
-        """The stage of that name.
+        """Gives the stage of a name.
+
+        Args:
+            name: of the stage.
+
+        Returns:
+            The stage.
 
         Raises:
             KeyError: there is none; the message names those there are.
@@ -297,9 +323,9 @@ _SOURCES = {
 }
 
 
-def _check(settings: Stage | Mining | Average | Recipe, name: str, right: bool, problem: str) -> None:
+def _check(settings: Stage | Mining | Average | Recipe, name: str, right: bool, rule: str) -> None:
     if not right:
-        raise ValueError(f"{name} of {settings.name!r} is {problem}: {getattr(settings, name)!r}.")
+        raise ValueError(f"{name} of {settings.name!r} must be {rule}, not {getattr(settings, name)!r}.")
 
 
 def _check_types(settings: Any) -> None:  # noqa: ANN401
@@ -341,19 +367,20 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 def _build(kind: Any, content: Any) -> Any:  # noqa: ANN401
     """The reverse of :func:`_plain`, with every key checked."""
-    what = kind.__name__.lower()
+    name = kind.__name__.lower()
+    what = f"An {name}" if name[0] in "aeiou" else f"A {name}"
     if not isinstance(content, dict):
-        raise ValueError(f"a {what} must be a mapping of settings, not {content!r}.")
+        raise ValueError(f"{what} must be a mapping of settings, not {content!r}.")
     fields = {one.name: one for one in dataclasses.fields(kind)}
     for key in content:
         if key not in fields:
             nearest = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.0)[0]
-            raise ValueError(f"a {what} has no setting {key!r}; the nearest is {nearest!r}.")
+            raise ValueError(f"{what} has no setting {key!r}; the nearest is {nearest!r}.")
     missing = [
         n for n, f in fields.items() if n not in content and f.default is f.default_factory is dataclasses.MISSING
     ]
     if missing:
-        raise ValueError(f"a {what} needs {', '.join(map(repr, missing))}.")
+        raise ValueError(f"{what} lacks a setting; add {', '.join(map(repr, missing))}.")
     parts = {"stages": Stage, "averages": Average}
     values = {}
     for key, value in content.items():

@@ -150,7 +150,8 @@ class Texts(Mapping[str, str]):
 def _teacher(name: str, bm25: Any, device: str | None) -> pt.Transformer:  # noqa: ANN401
     kind, _, checkpoint = name.partition(":")
     if kind == "bm25":
-        return bm25.scorer()
+        scorer: pt.Transformer = bm25.scorer()
+        return scorer
     if kind == "colbert":
         from pyterrier_jacolbert.model import JaColBERT
 

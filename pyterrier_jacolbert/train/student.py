@@ -106,4 +106,5 @@ def _principal_directions(encoder: MultiVectorEncoder, texts: Sequence[str], dim
     """
     rows = torch.cat([torch.as_tensor(vectors) for vectors in encoder.encode_document(list(texts))]).double()
     directions = torch.linalg.eigh(rows.T @ rows).eigenvectors
-    return directions[:, -dim:].T.flip(0).float().contiguous()
+    greatest: torch.Tensor = directions[:, -dim:].T.flip(0).float().contiguous()
+    return greatest

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from sentence_transformers import MultiVectorEncoderTrainer
 
+from pyterrier_jacolbert.checkpoint import without_bars
+
 
 class Trainer(MultiVectorEncoderTrainer):
     """The trainer whose checkpoints hold the averaged weights of a schedule-free optimiser.
@@ -32,7 +34,7 @@ class Trainer(MultiVectorEncoderTrainer):
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:  # noqa: ANN401
         folder = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         try:
-            with self.averaged_weights():
+            with self.averaged_weights(), without_bars():
                 super()._save_checkpoint(model, trial)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
             shutil.rmtree(folder, ignore_errors=True)

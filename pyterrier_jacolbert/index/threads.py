@@ -1,0 +1,68 @@
+"""Work on several cores: compiled kernels and matrix products let other threads run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
+
+#: Token vectors that are coded together: enough for each group of centroids to get some hundreds.
+_PIECE_ROWS = 2**16
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def thread_count() -> int:
+    """What ``OMP_NUM_THREADS`` says, or the cores that this process may use."""
+    named = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if named.isdigit() and int(named):
+        return int(named)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_threads(function: Callable[[_Given], _Made], values: Iterable[_Given]) -> Iterator[_Made]:
+    """As ``map``, in threads, which take up the next value when they are done with one. Not from within itself."""
+    return map(function, values) if thread_count() == 1 else _pool().map(function, values)
+
+
+def by_rows(function: Callable[[slice], _Made], count: int) -> list[_Made]:
+    """Calls a function with the pieces of some rows, in threads; how they are cut depends on the number alone.
+
+    Each piece is one thread's work, torch's products too: many small ones gain nothing by threads of their own.
+
+    Args:
+        function: takes a slice of the rows; row by row, it gives the same whatever the slice.
+        count: of rows.
+
+    Returns:
+        What it made, in order; of one empty slice where there are no rows.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+
+    def alone(piece: slice) -> _Made:
+        if torch:
+            torch.set_num_threads(1)
+        return function(piece)
+
+    try:
+        pieces = [slice(first, min(first + _PIECE_ROWS, count)) for first in range(0, max(1, count), _PIECE_ROWS)]
+        return list(in_threads(alone, pieces))
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_count(), thread_name_prefix="jacolbert")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads

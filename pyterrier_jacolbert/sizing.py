@@ -1,0 +1,192 @@
+"""What a collection will take, before it is indexed: hours, disk, memory, milliseconds.
+
+Bytes on disk follow from the format. Times and memory are predicted from measurements in ``sizing.json``, each with its
+source, by a model of few terms: what grows with the tokens, with the centroids, with neither. The error that is stated
+is how far the model is off where it predicts the largest measurement from the smaller ones, which is what a plan does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.model import JaColBERT
+
+#: The project's own measurements: a list of objects with ``measure``, ``value`` and ``source``. ``encode`` has
+#: ``device``, ``model`` and token vectors a second; the others (see :data:`TERMS`) have ``documents``, ``tokens``,
+#: ``dim``, ``compression`` and ``threads``.
+FILE = Path(__file__).with_name("sizing.json")
+#: What is measured, and what it is a sum of: of ``c``, the number of centroids, ``t``, of tokens, and ``n``, of
+#: documents. A query's table has a row a centroid, and all its tokens are looked at; coding compares a token with some
+#: groups of centroids, of which there are as many as the root of their number.
+TERMS = {
+    "search_ms": ("1", "c", "t"),
+    "build_seconds": ("1", "t", "t*sqrt(c)"),
+    "build_bytes": ("1", "n"),
+    "search_bytes": ("1", "n"),
+}
+#: Bytes of a docno that are reckoned with, and of a document besides it: where its vectors and its name start, and the
+#: tables that find and sort names.
+_DOCNO_BYTES = 16
+_DOCUMENT_BYTES = 8 + 8 + 8 + 4 + 4
+
+
+@dataclass(frozen=True)
+class Size:
+    """A collection, as its index will hold it.
+
+    Attributes:
+        documents: how many.
+        tokens: token vectors in all.
+        dim: numbers of each.
+    """
+
+    documents: int
+    tokens: int
+    dim: int = 128
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A number, and how sure it is.
+
+    Attributes:
+        value: in the unit that the measure's name says.
+        error: a share of it: how far the model was off where it had to predict the largest measurement from the
+            others; None where there are too few to say.
+        measured: the most tokens that were measured.
+    """
+
+    value: float
+    error: float | None
+    measured: int
+
+
+def measurements(path: Path = FILE) -> list[dict[str, Any]]:
+    """What was measured.
+
+    Raises:
+        ValueError: an entry lacks a field.
+    """
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    for entry in entries:
+        fields = {"measure", "value", "source"}
+        of_device = entry.get("measure") == "encode"
+        fields |= {"device", "model"} if of_device else {"documents", "tokens", "dim", "compression", "threads"}
+        if missing := sorted(fields - entry.keys()):
+            raise ValueError(f"A measurement in {path} has no {missing[0]!r}; add it to {entry}.")
+    return list(entries)
+
+
+def disk_bytes(size: Size, compression: str) -> int:
+    """Bytes of an index, but for stored texts; right to a few in a hundred, by the length of docnos."""
+    return _token_bytes(size, compression) + size.documents * (_DOCNO_BYTES + _DOCUMENT_BYTES)
+
+
+def disk_bytes_building(size: Size, compression: str) -> int:
+    """The most bytes on the disk during a build: low-bit codes come when all float16 vectors are there."""
+    raw = size.tokens * 2 * size.dim if compression in ("4bit", "2bit", "1bit") else 0
+    return disk_bytes(size, compression) + raw + size.documents * 8
+
+
+def predict(entries: Sequence[Mapping[str, Any]], measure: str, size: Size, compression: str) -> dict[int, Prediction]:
+    """Predicts a measure, for each number of threads that it was measured with.
+
+    Args:
+        entries: as :func:`measurements` gives them.
+        measure: one of :data:`TERMS`.
+        size: of the collection.
+        compression: of the index.
+
+    Returns:
+        By number of threads; nothing where nothing was measured.
+    """
+    found: dict[int, list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        if entry["measure"] == measure and entry["compression"] == compression:
+            found.setdefault(int(entry["threads"]), []).append(entry)
+    predictions = {}
+    for threads, of_threads in sorted(found.items()):
+        ordered = sorted(of_threads, key=lambda entry: entry["tokens"])
+        largest = ordered[-1]
+        error = None
+        if len(ordered) > 2:
+            there = Size(largest["documents"], largest["tokens"], largest["dim"])
+            error = abs(_predicted(ordered[:-1], measure, there) / largest["value"] - 1)
+        value = _predicted(ordered, measure, size)
+        predictions[threads] = Prediction(value, error, largest["tokens"])
+    return predictions
+
+
+def probe(model: JaColBERT, mean_tokens: float, seconds: float = 10) -> float:
+    """Measures how fast this machine encodes: documents of so many tokens a second.
+
+    Args:
+        model: the checkpoint.
+        mean_tokens: of a document.
+        seconds: how long to measure, after the first batch.
+    """
+    import pyterrier as pt
+
+    documents = pt.get_dataset("jacolbert:demo").get_corpus_iter(verbose=False)
+    text = "".join(document["text"] for document in documents)
+    per_character = len(model.encode_documents([text[:200]])[0]) / 200
+    length = max(1, round(mean_tokens / per_character))
+    starts = np.random.default_rng(0).integers(max(1, len(text) - length), size=256)
+    texts = [text[start : start + length] for start in starts]
+    model.encode_documents(texts[:8])
+    tokens, begun = 0, time.perf_counter()
+    count = 16
+    while (spent := time.perf_counter() - begun) < seconds:
+        tokens += sum(map(len, model.encode_documents(texts[:count])))
+        count = min(2 * count, len(texts))
+    return tokens / spent / mean_tokens
+
+
+def _predicted(entries: Sequence[Mapping[str, Any]], measure: str, size: Size) -> float:
+    """The value for a size by the sum of terms, none negative, that is nearest to the measurements, relatively."""
+    from scipy.optimize import nnls
+
+    rows = np.array([_terms(measure, Size(e["documents"], e["tokens"], e["dim"]), e.get("centroids")) for e in entries])
+    values = np.array([entry["value"] for entry in entries], dtype=float)
+    scales = rows.max(axis=0)
+    # Divided by its value, so that each measurement counts alike.
+    weights, _ = nnls(rows / scales / values[:, None], np.ones(len(values)))
+    return float(_terms(measure, size) / scales @ weights)
+
+
+def _terms(measure: str, size: Size, centroids: int | None = None) -> np.ndarray:
+    from pyterrier_jacolbert.index.build import default_centroids
+
+    count = centroids or default_centroids(size.tokens)
+    wide = size.dim / 128  # products take as long as vectors are wide
+    terms = {
+        "1": 1.0,
+        "n": float(size.documents),
+        "c": count * wide,
+        "t": size.tokens * wide,
+        "t*sqrt(c)": size.tokens * wide * np.sqrt(count),
+    }
+    return np.array([terms[name] for name in TERMS[measure]])
+
+
+def _token_bytes(size: Size, compression: str) -> int:
+    from pyterrier_jacolbert.index.build import INT8_CENTROIDS_TOKENS, default_centroids
+    from pyterrier_jacolbert.index.codec import Float16Codec, Int8Codec, packed_width
+
+    if compression in ("4bit", "2bit", "1bit"):
+        row = packed_width(size.dim, int(compression[0])) + 4  # a centroid's number and two gains
+    else:
+        columns = (Float16Codec(size.dim) if compression == "float16" else Int8Codec(size.dim)).columns
+        row = sum(column.row_bytes for column in columns.values())
+    if compression == "float16" or (compression == "int8" and size.tokens < INT8_CENTROIDS_TOKENS):
+        return size.tokens * row
+    row += 2 if compression == "int8" else 0
+    return size.tokens * row + default_centroids(size.tokens) * size.dim * 2

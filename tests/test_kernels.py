@@ -1,0 +1,261 @@
+"""The search's kernels: what their numpy references say, in every layout that this processor has instructions for."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pyterrier_jacolbert.index import inverted, kernels
+from pyterrier_jacolbert.index.codec import Int8Codec, packed_width
+from pyterrier_jacolbert.index.kernels import LAYOUTS
+from pyterrier_jacolbert.index.panels import Panel, laid_out, rows_of
+
+DIMS = (16, 64, 96, 128, 384)
+
+
+@st.composite
+def searches(draw):
+    """A generator, document lengths, query length and dim."""
+    lengths = draw(st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 63, 64, 65, 130]), min_size=1, max_size=8))
+    lengths += draw(st.sampled_from([[], [1000]]))
+    return (
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))),
+        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        draw(st.integers(1, 96)),
+        draw(st.sampled_from(DIMS)),
+    )
+
+
+def of_kind(rng, kind, shape):
+    """Vectors: unit, all zero, one number each, or one that is far greater than the others."""
+    vectors = rng.standard_normal(shape).astype(np.float32)
+    if kind == "zero":
+        vectors[:] = 0
+    elif kind == "basis":
+        vectors[:] = np.eye(shape[1], dtype=np.float32)[rng.integers(shape[1], size=shape[0])]
+    elif kind == "spike":
+        vectors[:, 0] *= 1000
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+KINDS = st.sampled_from(["unit", "zero", "basis", "spike"])
+
+
+def both(name, *arguments, n, dtype):
+    found, expected = np.empty(n, dtype=dtype), np.empty(n, dtype=dtype)
+    getattr(kernels, name)(*arguments, found)
+    getattr(kernels, f"{name}_reference")(*arguments, expected)
+    return found, expected
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), layout=st.sampled_from(LAYOUTS), of_documents=KINDS, of_query=KINDS)
+def test_int8_scores_equal_the_reference(given_search, layout, of_documents, of_query):
+    rng, starts, tokens, dim = given_search
+    columns = Int8Codec(dim).encode(of_kind(rng, of_documents, (int(starts[-1]), dim)))
+    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
+    docids = rng.permutation(len(starts) - 1)
+    found, expected = both(
+        "maxsim_int8",
+        columns["codes"],
+        columns["scales"].view(np.uint16),
+        starts,
+        docids,
+        panel.rows,
+        panel.corrections,
+        panel.steps,
+        panel.tokens,
+        n=len(docids),
+        dtype=np.float32,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), layout=st.sampled_from(LAYOUTS), bits=st.sampled_from([4, 2, 1]), of_query=KINDS)
+def test_residual_scores_equal_the_reference(given_search, layout, bits, of_query):
+    rng, starts, tokens, dim = given_search
+    n = int(starts[-1])
+    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
+    docids = rng.permutation(len(starts) - 1)
+    levels = np.zeros(16, dtype=np.uint8)
+    levels[: 2**bits] = np.sort(rng.integers(1, 256, 2**bits))
+    found, expected = both(
+        "maxsim_residual",
+        rng.integers(256, size=(n, packed_width(dim, bits))).astype(np.uint8),
+        rng.integers(50, size=n).astype(np.uint16),
+        rng.integers(256, size=(n, 2)).astype(np.uint8),
+        starts,
+        docids,
+        levels,
+        bits,
+        rng.uniform(0.001, 0.01, 256).astype(np.float32),
+        rng.uniform(0.5, 2, 256).astype(np.float32),
+        rng.uniform(-1, 1, (50, *panel.steps.shape)).astype(np.float32),
+        panel.rows,
+        panel.corrections,
+        panel.steps,
+        panel.tokens,
+        n=len(docids),
+        dtype=np.float32,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), blocks=st.integers(1, 3))
+def test_scores_by_centroids_equal_the_reference(given_search, blocks):
+    rng, starts, _, _ = given_search
+    docids = rng.permutation(len(starts) - 1)
+    ids = rng.integers(300, size=starts[-1]).astype(np.uint16)
+    table = rng.integers(256, size=(300, blocks, 32)).astype(np.uint8)
+    found, expected = both("score_centroids", ids, starts, docids, table, n=len(docids), dtype=np.int32)
+    np.testing.assert_array_equal(found, expected)
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), n_centroids=st.integers(1, 300), count=st.integers(1, 40))
+def test_inverted_lists_and_probes_equal_their_references(given_search, n_centroids, count):
+    rng, starts, tokens, _ = given_search
+    ids = rng.integers(n_centroids, size=int(starts[-1])).astype(np.uint16)
+    lists = inverted.InvertedLists.of(ids, starts, n_centroids)
+    counts, docids = np.zeros(n_centroids, dtype=np.int64), np.empty_like(lists.docids)
+    last = np.empty(0, dtype=np.int64)
+    inverted.count_postings_reference(ids, starts, last, counts)
+    assert np.diff(lists.starts).tolist() == counts.tolist()
+    inverted.fill_postings_reference(ids, starts, last, lists.starts[:-1].copy(), docids)
+    assert lists.docids.tolist() == docids.tolist()
+    # Few distinct entries, so that many are equal.
+    table = rng.integers(0, rng.integers(1, 256), size=(n_centroids, 96)).astype(np.uint8)
+    chosen, expected = (np.zeros(n_centroids, dtype=np.bool_) for _ in range(2))
+    inverted.probe(table, tokens, count, chosen)
+    inverted.probe_reference(table, tokens, count, expected)
+    assert chosen.tolist() == expected.tolist()
+    marks = np.zeros(len(starts) - 1, dtype=np.bool_)
+    inverted.mark_postings_reference(lists.starts, lists.docids, np.flatnonzero(chosen), marks)
+    assert lists.documents(np.flatnonzero(chosen)).tolist() == np.flatnonzero(marks).tolist()
+
+
+@given(layout=st.sampled_from(["bytes", "pairs", "singles"]), tokens=st.integers(1, 70), dim=st.integers(1, 40))
+def test_a_panel_holds_the_query_in_any_layout(layout, tokens, dim):
+    query = np.random.default_rng(tokens).standard_normal((tokens, dim)).astype(np.float32)
+    panel = Panel.of(query, layout)
+    rows = rows_of(panel.rows).reshape(-1, panel.rows.size // panel.steps.size)
+    restored = rows * panel.steps.reshape(-1, 1)
+    assert np.abs(restored[:tokens, :dim] - query).max() <= panel.steps.max() / 2 * 1.0001
+    assert not restored[tokens:].any()
+    assert not restored[:, dim:].any()
+    np.testing.assert_array_equal(laid_out(rows.astype(np.int8), layout), panel.rows)
+
+
+def test_every_layout_gives_the_same_scores():
+    rng = np.random.default_rng(0)
+    starts = np.array([0, 30, 37, 200], dtype=np.int64)
+    columns = Int8Codec(128).encode(of_kind(rng, "unit", (200, 128)))
+    query = of_kind(rng, "unit", (40, 128))
+    scores = []
+    for layout in LAYOUTS:
+        panel = Panel.of(query, layout)
+        out = np.empty(3, dtype=np.float32)
+        arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
+        kernels.maxsim_int8(columns["codes"], columns["scales"].view(np.uint16), *arguments)
+        scores.append(out.tobytes())
+    assert len(set(scores)) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "layouts"),
+    [
+        ("x86-64", "+sse2", ("singles",)),
+        ("haswell", "+sse4.2,+ssse3,+avx,+avx2,+fma", ("pairs", "singles")),
+        ("icelake-client", "+ssse3,+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512vnni", LAYOUTS),
+    ],
+)
+def test_other_processors_get_other_instructions(name, features, layouts):
+    """numba compiles for the processor that its variables name; each of these is a subset of what is here."""
+    from llvmlite.binding import get_host_cpu_features
+
+    there = get_host_cpu_features()
+    missing = [flag[1:] for flag in features.split(",") if not there.get(flag[1:])]
+    if missing:
+        pytest.skip(f"this processor has no {', '.join(missing)}")
+    environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
+    code = "from pyterrier_jacolbert.index.kernels import LAYOUTS; print(*LAYOUTS)"
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert tuple(found.stdout.split()) == layouts
+    tests = ["equal_the_reference", "equal_their_references"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", " or ".join(tests)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "5 passed" in done.stdout
+
+
+CHECK = """
+import numpy as np
+from pyterrier_jacolbert.index import instructions, kernels
+from pyterrier_jacolbert.index.codec import Int8Codec
+from pyterrier_jacolbert.index.panels import Panel
+rng = np.random.default_rng(0)
+starts = np.array([0, 30, 37, 200], dtype=np.int64)
+columns = Int8Codec(128).encode(rng.standard_normal((200, 128), dtype=np.float32))
+panel = Panel.of(rng.standard_normal((40, 128), dtype=np.float32), "bytes")
+found, expected = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
+for kernel, out in ((kernels.maxsim_int8, found), (kernels.maxsim_int8_reference, expected)):
+    arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
+    kernel(columns["codes"], columns["scales"].view(np.uint16), *arguments)
+np.testing.assert_allclose(found, expected, rtol=1e-5)
+print("equal")
+"""
+
+
+def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
+    """vpdpbusd of AVX-VNNI, for processors that have no AVX-512; those with AVX-512 VL have it too."""
+    from pyterrier_jacolbert.index.instructions import FEATURES
+
+    if not {"avx512vnni", "avx512vl"} <= FEATURES:
+        pytest.skip("this processor has no vpdpbusd of half the width")
+    swap = "instructions.FEATURES = instructions.FEATURES - {'avx512vnni'} | {'avxvnni'}\n"
+    code = CHECK.replace("rng =", swap + "rng =", 1)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "equal\n", done.stderr
+
+
+def test_without_numba_numpy_does_the_work_and_says_so_once():
+    code = "import sys; sys.modules['numba'] = None\n" + CHECK.replace(
+        "print", "assert kernels.maxsim_int8 is kernels.maxsim_int8_reference\nprint"
+    ).replace("instructions, ", "").replace('"bytes"', "kernels.LAYOUTS[0]")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "equal\n", done.stderr
+    assert done.stderr.count("numba is not installed, so indexes are searched and coded by numpy") == 1
+
+
+def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_and_this_is_said_once(tmp_path):
+    code = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n" + CHECK
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace('"bytes"', "kernels.LAYOUTS[0]")], capture_output=True, text=True
+    )
+    assert done.stdout == "equal\n", done.stderr
+    assert done.stderr.count("No folder for compiled kernels can be written to") == 1
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 70), st.integers(1, 140), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_products_equal_the_reference_and_do_not_depend_on_other_rows(n, k, blocks, seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, k), (k, 32 * blocks)))
+    found, expected, alone = (np.empty((n, 32 * blocks), dtype=np.float32) for _ in range(3))
+    kernels.multiply(rows, columns, found)
+    kernels.multiply_reference(rows, columns, expected)
+    np.testing.assert_allclose(found, expected, atol=1e-5 * k)
+    for row in range(n):
+        kernels.multiply(rows[row : row + 1], columns, alone[row : row + 1])
+    assert alone.tobytes() == found.tobytes()

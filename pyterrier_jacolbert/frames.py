@@ -116,7 +116,8 @@ def ranked(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
     qids, _ = factorize(frame[QID])
     scores = np.asarray(scores, dtype=np.float64)
     order = np.lexsort((-scores, qids))
-    if ((np.diff(scores[order]) == 0) & (np.diff(qids[order]) == 0)).any():
+    falls = scores[order][1:] < scores[order][:-1]  # neither equal nor NaN
+    if (~falls & (np.diff(qids[order]) == 0)).any():
         docnos = pd.factorize(frame[DOCNO].to_numpy(dtype=object), sort=True)[0]
         order = np.lexsort((-docnos, -scores, qids))
     ranking = frame.drop(columns=[SCORE, RANK], errors="ignore").iloc[order].reset_index(drop=True)

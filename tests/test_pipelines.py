@@ -14,6 +14,7 @@ from pandas.testing import assert_frame_equal
 from sentence_transformers import MultiVectorEncoder
 
 import pyterrier_jacolbert as pj
+from pyterrier_jacolbert.frames import ranked
 
 
 @pytest.mark.filterwarnings("ignore:.* queries are longer")
@@ -266,3 +267,10 @@ def test_schematics_are_drawn_without_a_network(index, model):
         for transformer in (index.retriever(), index.scorer(), model.text_scorer(), model.query_encoder()):
             assert "JaColBERT" in pt.schematic.draw(transformer)
         assert "JaColBERT" in pt.schematic.draw(pj.JaColBERTIndexer("index", model))
+
+
+@pytest.mark.parametrize("score", [1.0, -np.inf, np.nan])
+def test_what_no_score_decides_is_in_the_order_of_docnos_whatever_the_rows(score):
+    frame = pd.DataFrame({"qid": "1", "docno": ["b", "d", "a", "c"]})
+    for rows in ([0, 1, 2, 3], [3, 2, 1, 0]):
+        assert ranked(frame.iloc[rows], np.full(4, score))["docno"].tolist() == ["d", "c", "b", "a"]

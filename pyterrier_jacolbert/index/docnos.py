@@ -65,7 +65,7 @@ class Docnos(Sequence[str]):
     Args:
         directory: the index.
         files: the entries of its ``pt_meta.json``.
-        deleted: the docids that are deleted.
+        deleted: uint32, ascending: the docids that are deleted.
         names: the names themselves, where they stand elsewhere: as :attr:`arrays`.
     """
 
@@ -149,7 +149,7 @@ class Docnos(Sequence[str]):
                     break
                 other = int(self._by_hash[position])
                 alike = self._encoded(first) == self._encoded(other)
-                if alike and not np.isin([first, other], self._deleted).any():
+                if alike and not self._gone(np.array([first, other])).any():
                     return first, other
         return None
 
@@ -158,7 +158,7 @@ class Docnos(Sequence[str]):
         firsts = self._starts[docids]
         lengths = self._starts[docids + 1] - firsts
         wanted = np.array([len(name) for name in encoded], dtype=np.int64)
-        right: np.ndarray = (lengths == wanted) & ~np.isin(docids, self._deleted)
+        right: np.ndarray = (lengths == wanted) & ~self._gone(docids)
         ends = np.cumsum(wanted[right])
         if len(ends):
             places = np.arange(ends[-1]) + np.repeat(firsts[right] - ends + wanted[right], wanted[right])
@@ -168,12 +168,18 @@ class Docnos(Sequence[str]):
             right[rows[differs]] = False
         return right
 
+    def _gone(self, docids: np.ndarray) -> np.ndarray:
+        """Which documents are deleted: bool ``(n,)``; by binary search, however many are."""
+        wanted = docids.astype(np.uint32)
+        gone: np.ndarray = np.searchsorted(self._deleted, wanted, "right") > np.searchsorted(self._deleted, wanted)
+        return gone
+
     def _find(self, name: bytes, hashed: np.uint64, first: int) -> int:
         for position in range(first, len(self)):
             if self._hashes[position] != hashed:
                 break
             docid = int(self._by_hash[position])
-            if self._encoded(docid) == name and not np.isin(docid, self._deleted):
+            if self._encoded(docid) == name and not self._gone(np.array([docid]))[0]:
                 return docid
         return -1
 

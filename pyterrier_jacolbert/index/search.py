@@ -87,11 +87,10 @@ def search_two_stage(
         best = top_k(scores, num_results, tie_ranks[candidates])
         return candidates[best], scores[best]
 
-    if len(queries) < 2 * thread_count():
-        yield from (search(query, in_threads) for query in queries)
-    else:
-        # One thread a query: two that share one wait for each other whenever something else wants a core.
+    if _one_thread_each(queries):
         yield from in_threads(search, queries)
+    else:
+        yield from (search(query, in_threads) for query in queries)
 
 
 def candidates_of(
@@ -141,21 +140,26 @@ def score_pairs(
     scores = np.empty(len(docids), dtype=np.float32)
     order = np.argsort(query_numbers, kind="stable")
     bounds = np.searchsorted(query_numbers[order], np.arange(len(queries) + 1))
-    # As in :func:`search_two_stage`: a thread a query, where there are enough.
-    many = isinstance(documents, CodedLane) and len(queries) >= 2 * thread_count()
+    coded = documents if isinstance(documents, CodedLane) and _one_thread_each(queries) else None
 
     def score(number: int) -> None:
         pairs, query = order[bounds[number] : bounds[number + 1]], queries[number]
         if len(pairs):
-            if many and isinstance(documents, CodedLane):
-                found = documents.scores_of(documents.prepare(query), docids[pairs])
-            else:
+            if coded is None:
                 found = documents.scores([query], docids[pairs])[0]
+            else:
+                found = coded.scores_of(coded.prepare(query), docids[pairs])
             scores[pairs] = np.maximum(found, -np.float32(len(query)))
 
-    for _ in (in_threads if many else map)(score, range(len(queries))):
+    for _ in (map if coded is None else in_threads)(score, range(len(queries))):
         pass
     return scores
+
+
+def _one_thread_each(queries: Sequence[np.ndarray]) -> bool:
+    """Whether there are enough queries for each to have a thread of its own."""
+    # Two threads that share a query wait for each other whenever something else wants a core.
+    return len(queries) >= 2 * thread_count()
 
 
 def _best(rough: np.ndarray, count: int) -> np.ndarray:

@@ -99,7 +99,7 @@ class ShardServer:
         candidates_here = self._roughly(queries, count, n_probe, docids)
         for (query, docids_of, scores_of), limit in zip(candidates_here, least, strict=True):
             candidates = docids_of[scores_of >= limit]
-            scores = lane.scores_of(query, candidates, in_threads)
+            scores = lane.scores_of(query, candidates)
             best = top_k(scores, num_results, self._stored.docnos.ranks[candidates])
             answers.append([(candidates[best], scores[best])])
         return answers
@@ -114,10 +114,8 @@ class ShardServer:
             lane = self._stored.two_stage_lane
             assert lane is not None
             mine = self._mine(docids)
-            prepared = [lane.prepare(query) for query in queries]
-            self._kept[key] = [
-                (query, *candidates_of(lane, query, mine, count, in_threads, n_probe)) for query in prepared
-            ]
+            prepared = [lane.prepare(query, in_threads) for query in queries]
+            self._kept[key] = [(query, *candidates_of(lane, query, mine, count, n_probe)) for query in prepared]
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[key]

@@ -1,5 +1,7 @@
 """Exact MaxSim, against brute force and Sentence Transformers."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -299,6 +301,31 @@ def test_work_in_threads_keeps_its_order_and_its_errors():
     assert list(threads.in_threads(lambda value: value * 2, range(50))) == list(range(0, 100, 2))
     with pytest.raises(ZeroDivisionError):
         list(threads.in_threads(lambda value: 1 // value, [1, 0]))
+
+
+def test_an_error_in_a_thread_ends_the_work(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    done = []
+
+    def work(value):
+        if value == 1:
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+        done.append(value)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_threads(work, range(1000))
+    assert len(done) < 10
+
+
+@pytest.mark.parametrize("count", ["1", "2", "5"])
+def test_work_in_threads_may_have_work_in_threads_of_its_own(monkeypatch, count):
+    monkeypatch.setenv("OMP_NUM_THREADS", count)
+
+    def work(value):
+        return sum(threads.in_threads(lambda other: value * other, range(10)))
+
+    assert list(threads.in_threads(work, range(30))) == [45 * value for value in range(30)]
 
 
 def test_the_thread_count_is_what_the_environment_says(monkeypatch):

@@ -7,7 +7,7 @@ Zaharia 2020, equation 3). A document without tokens scores -inf.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -26,7 +26,7 @@ from pyterrier_jacolbert.index.kernels import (
     shrink,
 )
 from pyterrier_jacolbert.index.panels import DIM_STEP, OFFSET, WIDTH, Panel
-from pyterrier_jacolbert.index.threads import in_threads, thread_count
+from pyterrier_jacolbert.index.threads import Each, in_threads, thread_count
 
 #: A block of similarities, float32 (tokens, query tokens), is 4,096 x 512 x 4 bytes = 8 MiB: large enough for the
 #: matrix product, small enough for a CPU's last cache (benchmarks/search.py).
@@ -36,6 +36,8 @@ _BLOCK_COLUMNS = 512
 _TAKEN_AT_ONCE = 512
 #: The fewest tokens that a thread takes up at a time: some tenths of a millisecond, and what fits its second cache.
 _CHUNK_TOKENS = 8192
+#: Rows of a product that one thread makes at a time.
+_PRODUCT_ROWS = 2048
 _MANY_QUERIES = 8
 
 
@@ -174,7 +176,7 @@ class CodedLane:
     def scores(self, queries: Sequence[np.ndarray], docids: np.ndarray | None = None) -> np.ndarray:
         """As :class:`Lane` says."""
         chosen = np.arange(len(self)) if docids is None else docids
-        prepared = [self.prepare(query) for query in queries]
+        prepared = [self.prepare(query, in_threads) for query in queries]
         scores = np.empty((len(queries), len(chosen)), dtype=np.float32)
 
         def score(chunk: slice) -> None:
@@ -185,30 +187,36 @@ class CodedLane:
             pass
         return scores
 
-    def scores_of(self, query: Prepared, docids: np.ndarray, each: Callable[..., Iterator[None]] = map) -> np.ndarray:
+    def scores_of(self, query: Prepared, docids: np.ndarray) -> np.ndarray:
         """The scores of documents: float32 ``(n,)``; arguments as of :meth:`rough_scores`."""
         scores = np.empty(len(docids), dtype=np.float32)
-        for _ in each(lambda chunk: self.score(query, docids[chunk], scores[chunk]), _chunks(self.starts, docids)):
+
+        def score(chunk: slice) -> None:
+            self.score(query, docids[chunk], scores[chunk])
+
+        for _ in query.each(score, _chunks(self.starts, docids)):
             pass
         return scores
 
-    def prepare(self, query: np.ndarray) -> Prepared:
-        """What a query, float32 ``(n_tokens, dim)``, is to the kernels."""
+    def prepare(self, query: np.ndarray, each: Each = map) -> Prepared:
+        """What a query is to the kernels.
+
+        Args:
+            query: float32 ``(n_tokens, dim)``.
+            each: how the pieces of the work for this query are done.
+        """
         raise NotImplementedError
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """Scores documents, in this thread: float32 ``(n,)`` into ``out``."""
         raise NotImplementedError
 
-    def rough_scores(
-        self, query: Prepared, docids: np.ndarray, each: Callable[..., Iterator[None]] = map
-    ) -> np.ndarray:
+    def rough_scores(self, query: Prepared, docids: np.ndarray) -> np.ndarray:
         """Scores documents by their centroids alone: int32 ``(n,)``, of no scale of their own; -1 without tokens.
 
         Args:
             query: prepared by this lane.
             docids: int64 ``(n,)``.
-            each: calls a function with each of the chunks: ``map``, or :func:`in_threads`.
         """
         table = query.small_table
         out = np.empty(len(docids), dtype=np.int32)
@@ -216,7 +224,7 @@ class CodedLane:
         def score(chunk: slice) -> None:
             self.score_roughly(table, docids[chunk], out[chunk])
 
-        for _ in each(score, _chunks(self.starts, docids)):
+        for _ in query.each(score, _chunks(self.starts, docids)):
             pass
         return out
 
@@ -259,11 +267,13 @@ class Prepared:
         panel: in 8 bits.
         query: float32 ``(n_tokens, dim)``, rotated as the centroids are.
         centroids: float32 ``(n_centroids, dim)``; None where there are none, nor tables.
+        each: how the pieces of the work for it are done.
     """
 
     panel: Panel
     query: np.ndarray
     centroids: np.ndarray | None
+    each: Each
 
     @cached_property
     def table(self) -> np.ndarray:
@@ -271,7 +281,7 @@ class Prepared:
         assert self.centroids is not None
         columns = np.zeros((self.query.shape[1], -(-len(self.query) // WIDTH) * WIDTH), dtype=np.float32)
         columns[:, : len(self.query)] = self.query.T
-        return _product(self.centroids, columns).reshape(len(self.centroids), -1, WIDTH)
+        return _product(self.centroids, columns, self.each).reshape(len(self.centroids), -1, WIDTH)
 
     @cached_property
     def small_table(self) -> np.ndarray:
@@ -308,10 +318,10 @@ class Int8Lane(CodedLane):
         """Whether the kernels take vectors of so many numbers."""
         return dim % DIM_STEP == 0
 
-    def prepare(self, query: np.ndarray) -> Prepared:
+    def prepare(self, query: np.ndarray, each: Each = map) -> Prepared:
         """As :class:`CodedLane` says."""
         rotated = _product(query, self._rotation)
-        return Prepared(Panel.of(rotated, LAYOUTS[0]), rotated, self._centroids)
+        return Prepared(Panel.of(rotated, LAYOUTS[0]), rotated, self._centroids, each)
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""
@@ -340,12 +350,12 @@ class ResidualLane(CodedLane):
         self._levels[: len(codec.levels)] = np.rint(codec.levels / self._top * 127) + OFFSET
         self._lengths, self._norms = codec.factors()
 
-    def prepare(self, query: np.ndarray) -> Prepared:
+    def prepare(self, query: np.ndarray, each: Each = map) -> Prepared:
         """As :class:`CodedLane` says."""
         rotated = _product(query, self._codec.rotation)
         panel = Panel.of(rotated * self._codec.spreads, LAYOUTS[0])
         steps = panel.steps * np.float32(self._top / 127)
-        prepared = Prepared(replace(panel, steps=steps), rotated, self._centroids)
+        prepared = Prepared(replace(panel, steps=steps), rotated, self._centroids, each)
         _ = prepared.table  # once, before threads ask for it
         return prepared
 
@@ -371,12 +381,15 @@ class ResidualLane(CodedLane):
         )
 
 
-def _product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def _product(rows: np.ndarray, columns: np.ndarray, each: Each = map) -> np.ndarray:
     """The product of float32 ``(n, k)`` and ``(k, m)``."""
+    rows = np.ascontiguousarray(rows, dtype=np.float32)
     padded = np.zeros((columns.shape[0], -(-columns.shape[1] // WIDTH) * WIDTH), dtype=np.float32)
     padded[:, : columns.shape[1]] = columns
     out = np.empty((len(rows), padded.shape[1]), dtype=np.float32)
-    multiply(np.ascontiguousarray(rows, dtype=np.float32), padded, out)
+    pieces = [slice(first, first + _PRODUCT_ROWS) for first in range(0, len(rows), _PRODUCT_ROWS)]
+    for _ in each(lambda piece: multiply(rows[piece], padded, out[piece]), pieces):
+        pass
     return out[:, : columns.shape[1]]
 
 

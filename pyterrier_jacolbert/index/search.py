@@ -8,12 +8,12 @@ nothing is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from pyterrier_jacolbert.index.lanes import CodedLane, Lane, Prepared
-from pyterrier_jacolbert.index.threads import in_threads, thread_count
+from pyterrier_jacolbert.index.threads import Each, in_threads, thread_count
 from pyterrier_jacolbert.index.topk import top_k
 
 #: Memory for the scores of all documents for one group of queries.
@@ -80,10 +80,10 @@ def search_two_stage(
         yield from search_exact(documents, queries, num_results, tie_ranks, docids)
         return
 
-    def search(query: np.ndarray, each: Callable[..., Iterator[None]] = map) -> Found:
-        prepared = documents.prepare(query)
-        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, each, n_probe)
-        scores = documents.scores_of(prepared, candidates, each)
+    def search(query: np.ndarray, each: Each = map) -> Found:
+        prepared = documents.prepare(query, each)
+        candidates, _ = candidates_of(documents, prepared, chosen, n_candidates, n_probe)
+        scores = documents.scores_of(prepared, candidates)
         best = top_k(scores, num_results, tie_ranks[candidates])
         return candidates[best], scores[best]
 
@@ -98,7 +98,6 @@ def candidates_of(
     query: Prepared,
     docids: np.ndarray,
     count: int,
-    each: Callable[..., Iterator[None]] = map,
     n_probe: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The documents that are best by their centroids, and their rough scores.
@@ -108,7 +107,6 @@ def candidates_of(
         query: prepared by it.
         docids: int64, ascending: the documents to look at.
         count: how many are wanted; all that score as much as the last of them come too.
-        each: as :meth:`CodedLane.rough_scores` takes it.
         n_probe: as :func:`search_two_stage` takes it.
 
     Returns:
@@ -116,7 +114,7 @@ def candidates_of(
     """
     if n_probe is not None:
         docids = documents.probed(query.best_centroids(n_probe), docids)
-    rough = documents.rough_scores(query, docids, each)
+    rough = documents.rough_scores(query, docids)
     chosen = _best(rough, count)
     return docids[chosen], rough[chosen]
 

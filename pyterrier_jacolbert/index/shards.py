@@ -17,6 +17,7 @@ from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array
 from pyterrier_jacolbert.index.lanes import CodedLane, FloatLane, Lane, Prepared
 from pyterrier_jacolbert.index.stored import Stored
+from pyterrier_jacolbert.index.threads import Each
 
 
 class Joined:
@@ -129,9 +130,9 @@ class ShardedLane(CodedLane):
         """Whether documents can be scored roughly."""
         return self._lane(0).has_centroids
 
-    def prepare(self, query: np.ndarray) -> Prepared:
+    def prepare(self, query: np.ndarray, each: Each = map) -> Prepared:
         """As :class:`CodedLane` says."""
-        return self._lane(0).prepare(query)
+        return self._lane(0).prepare(query, each)
 
     def score(self, query: Prepared, docids: np.ndarray, out: np.ndarray) -> None:
         """As :class:`CodedLane` says."""

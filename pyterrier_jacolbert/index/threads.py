@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
-from typing import TypeVar
+from itertools import count
+from typing import Any, TypeVar
+
+#: How a function is called with each of some values: ``map``, or :func:`in_threads`.
+Each = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
 #: Token vectors that are coded together: enough for each group of centroids to get some hundreds.
 _PIECE_ROWS = 2**16
@@ -27,18 +32,43 @@ def thread_count() -> int:
 
 
 def in_threads(function: Callable[[_Given], _Made], values: Iterable[_Given]) -> Iterator[_Made]:
-    """As ``map``, in threads, which take up the next value when they are done with one. Not from within itself."""
-    return map(function, values) if thread_count() == 1 else _pool().map(function, values)
+    """As ``map``, all at once, in this thread and others, each of which takes up the next value when done with one."""
+    given = list(values)
+    helping = min(thread_count(), len(given)) - 1
+    if helping < 1:
+        return map(function, given)
+    made: dict[int, _Made] = {}
+    places, stop = count(), threading.Event()
+
+    def work() -> None:
+        try:
+            for place in places:
+                if place >= len(given) or stop.is_set():
+                    return
+                made[place] = function(given[place])
+        except BaseException:
+            stop.set()
+            raise
+
+    helpers = [_pool().submit(work) for _ in range(helping)]
+    try:
+        work()
+    finally:
+        begun = [helper for helper in helpers if not helper.cancel()]
+        wait(begun)
+    for helper in begun:
+        helper.result()
+    return (made[place] for place in range(len(given)))
 
 
-def by_rows(function: Callable[[slice], _Made], count: int) -> list[_Made]:
+def by_rows(function: Callable[[slice], _Made], n_rows: int) -> list[_Made]:
     """Calls a function with the pieces of some rows, in threads; how they are cut depends on the number alone.
 
     Each piece is one thread's work, torch's products too: many small ones gain nothing by threads of their own.
 
     Args:
         function: takes a slice of the rows; row by row, it gives the same whatever the slice.
-        count: of rows.
+        n_rows: how many.
 
     Returns:
         What it made, in order; of one empty slice where there are no rows.
@@ -52,7 +82,7 @@ def by_rows(function: Callable[[slice], _Made], count: int) -> list[_Made]:
         return function(piece)
 
     try:
-        pieces = [slice(first, min(first + _PIECE_ROWS, count)) for first in range(0, max(1, count), _PIECE_ROWS)]
+        pieces = [slice(first, min(first + _PIECE_ROWS, n_rows)) for first in range(0, max(1, n_rows), _PIECE_ROWS)]
         return list(in_threads(alone, pieces))
     finally:
         if torch:

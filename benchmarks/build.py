@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import arguments as common
 from benchmarks.engines import PEER_SAMPLE
 
 THREADS = 2
@@ -56,10 +57,7 @@ print(json.dumps({{"seconds": memory.seconds, "peak": memory.anonymous - before.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     parser.add_argument("--peer", help="the Python of an environment with fast-plaid")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bits", type=int, nargs="+", default=[4, 2], choices=[4, 2, 1])

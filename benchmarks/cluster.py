@@ -30,16 +30,14 @@ from typing import Any
 import pandas as pd
 import psutil
 
+from benchmarks import arguments as common
 from benchmarks.collections import Encoded, passages, questions
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndex, JaColBERTIndexer, ShardedIndex
 from pyterrier_jacolbert.distributed import RayExecutor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     parser.add_argument("--workers", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--limit", type=int)

@@ -10,15 +10,14 @@ float16's first ten that are among the first ten. One run each.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
 
+from benchmarks import arguments as common
 from benchmarks.collections import Encoded, passages
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.index import centroids as clustering
@@ -35,10 +34,7 @@ Assign = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     parser.add_argument("--questions", type=int, default=500)
     arguments = parser.parse_args()
     torch.set_num_threads(THREADS)

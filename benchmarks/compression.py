@@ -10,7 +10,6 @@ hundred that are found. Bytes a token count every file.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import pandas as pd
 import pyterrier as pt
 from ir_measures import nDCG
 
+from benchmarks import arguments as common
 from benchmarks.collections import Encoded
 from benchmarks.intervals import difference
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
@@ -28,10 +28,7 @@ DEPTH = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     arguments = parser.parse_args()
     encoded = Encoded(arguments.shared, arguments.keep, JaColBERT(arguments.model, verbose=True))
     topics = encoded.topics(arguments.shared)

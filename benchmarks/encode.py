@@ -11,7 +11,6 @@ Prints one JSON line.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -27,6 +26,7 @@ import pyterrier as pt
 import torch
 from ir_measures import nDCG
 
+from benchmarks import arguments as common
 from benchmarks.collections import jsquad_documents, me5, need, questions
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
 
@@ -75,8 +75,7 @@ def quality(shared: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
+    parser = common.parser(__doc__, "shared")
     parser.add_argument("--model", choices=["me5", "base"], default="me5")
     parser.add_argument("--documents", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=3)

@@ -8,7 +8,6 @@ the model, over the questions. me5-small-ja is used with its own token vectors (
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 from pathlib import Path
 
@@ -17,14 +16,13 @@ import pyterrier as pt
 from ir_measures import R, nDCG
 
 import pyterrier_jacolbert as pj
+from benchmarks import arguments as common
 from examples.me5 import me5_model
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
+    parser = common.parser(__doc__, "shared", "model")
     arguments = parser.parse_args()
     pj.datasets.use_local(arguments.shared / "data")
     dataset = pt.get_dataset("jacolbert:jsquad/validation")

@@ -9,7 +9,6 @@ first. p-values: paired t-tests against the documents that are cut, over the que
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
 import tempfile
@@ -19,14 +18,13 @@ import pandas as pd
 import pyterrier as pt
 from ir_measures import R, nDCG
 
+from benchmarks import arguments as common
 from examples.jaquad import is_held_out
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25, japanese
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
+    parser = common.parser(__doc__, "shared", "model")
     parser.add_argument("--articles", type=int, help="at most so many, held-out ones first; all unless given")
     parser.add_argument("--questions", type=int, help="at most so many; all unless given")
     arguments = parser.parse_args()

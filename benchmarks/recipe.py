@@ -14,7 +14,6 @@ vectors of all twelve: cut and untrained it ranks nothing, and all that a loss t
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -30,6 +29,7 @@ import pyterrier as pt
 from ir_measures import nDCG
 from sentence_transformers import MultiVectorEncoder
 
+from benchmarks import arguments as common
 from benchmarks.intervals import difference
 from examples import jaquad
 from examples.me5 import me5_encoder
@@ -53,8 +53,7 @@ DOCUMENT_LENGTH = 160
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
+    parser = common.parser(__doc__, "shared")
     parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
     parser.add_argument("--mini", type=Path, default=Path("runs/mini"), help="where the examples are")
     parser.add_argument("--seeds", type=int, default=3)

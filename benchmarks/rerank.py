@@ -28,6 +28,7 @@ import pandas as pd
 import pyterrier as pt
 from ir_measures import R, nDCG
 
+from benchmarks import arguments as common
 from benchmarks.collections import Encoded, passages, questions
 from benchmarks.intervals import difference
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25
@@ -37,10 +38,7 @@ BETAS = (0.1, 0.5, 1.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--texts", type=int, default=2, help="queries whose candidates are encoded")
     parser.add_argument("--feedback", action=argparse.BooleanOptionalAction, default=True)

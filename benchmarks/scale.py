@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import arguments as common
 from pyterrier_jacolbert import sizing
 
 TOKENS = 100
@@ -39,9 +40,7 @@ QUERIES = 100
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the real vectors are kept")
+    parser = common.parser(__doc__, "shared", "keep")
     parser.add_argument("--folder", type=Path, default=Path("runs/scale"))
     parser.add_argument("--passages", type=int, nargs="+", default=[10_000, 50_000, 200_000, 1_000_000])
     parser.add_argument("--compression", nargs="+", default=["4bit", "int8"])

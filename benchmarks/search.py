@@ -19,7 +19,6 @@ Writes ``figures.json``, a Markdown table and a plot to ``--output``.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import os
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import arguments as common
 from benchmarks.collections import Encoded, part, spliced
 from benchmarks.engines import BEST, ENGINES, Vectors
 from pyterrier_jacolbert import JaColBERT
@@ -42,10 +42,7 @@ MODULES = {"fast-plaid": "fast_plaid", "xtr-warp-rs": "xtr_warp", "maxsim-cpu": 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
-    parser.add_argument("--model", default="mini", help="a ColBERT checkpoint")
-    parser.add_argument("--keep", type=Path, default=Path("runs/vectors"), help="where the vectors are kept")
+    parser = common.parser(__doc__, "shared", "model", "keep")
     parser.add_argument("--corpus", choices=["real", "spliced"], default="real")
     parser.add_argument("--passages", type=int, help="the first so many of the real ones alone")
     parser.add_argument("--engines", nargs="+", choices=list(ENGINES), default=list(ENGINES), metavar="NAME")

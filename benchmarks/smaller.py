@@ -8,7 +8,6 @@ of all twelve. Pieces: nDCG@10 of all twelve layers on questions of held-out art
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ import train_mini
 from me5 import me5_encoder
 from vocabulary import frequent_pieces
 
+from benchmarks import arguments as common
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.train.student import keep_layers, new_student
 
@@ -29,8 +29,7 @@ KEPT = 9
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shared", type=Path, default=Path(__file__).parents[2] / "shared")
+    parser = common.parser(__doc__, "shared")
     parser.add_argument("--pieces", type=int, nargs="*", default=[24_307, train_mini.PIECES])
     arguments = parser.parse_args()
     me5 = arguments.shared / "models" / "me5-small-ja"

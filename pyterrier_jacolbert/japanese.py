@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.bm25 import JapaneseBM25, JapaneseBM25Retriever
+from pyterrier_jacolbert.bm25 import JapaneseBM25
 from pyterrier_jacolbert.frames import DOCNO, QID, QUERY, QUERY_TOKS, TEXT, TOKS, check_column, factorize
 from pyterrier_jacolbert.morphology import check_analyzer, tokenize
+from pyterrier_jacolbert.pipeline.bm25 import JapaneseBM25Retriever
 from pyterrier_jacolbert.pipeline.passages import JapanesePassages
 from pyterrier_jacolbert.sentences import split_sentences
 from pyterrier_jacolbert.transformer import SettingsTransformer

@@ -200,7 +200,7 @@ def test_other_processors_get_other_instructions(name, features, layouts):
 
 CHECK = """
 import numpy as np
-from pyterrier_jacolbert.index import instructions, kernels
+from pyterrier_jacolbert.index import kernels, llvm
 from pyterrier_jacolbert.index.codec import Int8Codec
 from pyterrier_jacolbert.index.panels import Panel
 rng = np.random.default_rng(0)
@@ -218,11 +218,11 @@ print("equal")
 
 def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
     """vpdpbusd of AVX-VNNI, for processors that have no AVX-512; those with AVX-512 VL have it too."""
-    from pyterrier_jacolbert.index.instructions import FEATURES
+    from pyterrier_jacolbert.index.llvm import FEATURES
 
     if not {"avx512vnni", "avx512vl"} <= FEATURES:
         pytest.skip("this processor has no vpdpbusd of half the width")
-    swap = "instructions.FEATURES = instructions.FEATURES - {'avx512vnni'} | {'avxvnni'}\n"
+    swap = "llvm.FEATURES = llvm.FEATURES - {'avx512vnni'} | {'avxvnni'}\n"
     code = CHECK.replace("rng =", swap + "rng =", 1)
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
@@ -232,7 +232,7 @@ def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
 def test_without_numba_numpy_does_the_work_and_says_so_once():
     code = "import sys; sys.modules['numba'] = None\n" + CHECK.replace(
         "print", "assert kernels.maxsim_int8 is kernels.maxsim_int8_reference\nprint"
-    ).replace("instructions, ", "").replace('"bytes"', "kernels.LAYOUTS[0]")
+    ).replace(", llvm", "").replace('"bytes"', "kernels.LAYOUTS[0]")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "equal\n", done.stderr
     assert done.stderr.count("numba is not installed, so indexes are searched and coded by numpy") == 1

@@ -13,16 +13,11 @@ from pyterrier_jacolbert.index.jit import kernel
 from pyterrier_jacolbert.index.panels import OFFSET, WIDTH, rows_of
 
 try:
-    from pyterrier_jacolbert.index.instructions import (
+    from pyterrier_jacolbert.index.dot_products import (
         LAYOUTS as LAYOUTS,
     )
-    from pyterrier_jacolbert.index.instructions import (
-        look_up,
-        multiply_rows,
-        raise_to_entries,
-        raise_to_products,
-        raise_to_sums,
-    )
+    from pyterrier_jacolbert.index.dot_products import raise_to_products, raise_to_sums
+    from pyterrier_jacolbert.index.instructions import look_up, multiply_rows, raise_to_entries
 except ImportError:  # numba is missing, and the references take the kernels' places
     LAYOUTS = ("singles",)
 

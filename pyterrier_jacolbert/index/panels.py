@@ -19,7 +19,7 @@ class Panel:
     """A query in 8 bits; its tokens are brought to a multiple of 32, and its dimensions of 16, with zeros.
 
     Attributes:
-        rows: the numbers, in a layout of :mod:`~pyterrier_jacolbert.index.instructions`.
+        rows: the numbers, in a layout of :mod:`~pyterrier_jacolbert.index.dot_products`.
         corrections: int32 ``(b, 32)``: what the offset of a document's codes adds to a product.
         steps: float32 ``(b, 32)``: what a product is multiplied by.
         tokens: of the query; the zeros behind them are not looked at more than the instructions must.

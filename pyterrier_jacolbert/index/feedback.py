@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyterrier_jacolbert.index.centroids import cluster, nearest
+from pyterrier_jacolbert.index.centroids import Centroids, cluster
 from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec
 from pyterrier_jacolbert.index.stored import Stored
 
@@ -45,14 +45,15 @@ class Rarity:
         else:
             tokens = np.arange(0, stored.starts[-1], max(1, stored.starts[-1] // _SAMPLE))
             centroids = cluster(stored.decode(tokens), _CENTROIDS)
+        among = None if "centroid_ids" in stored.columns else Centroids(centroids)
         counts = np.zeros(len(centroids), dtype=np.int64)
         for first in range(0, len(stored), _BLOCK_DOCUMENTS):
             end = min(first + _BLOCK_DOCUMENTS, len(stored))
             rows = slice(stored.starts[first], stored.starts[end])
-            if "centroid_ids" in stored.columns:
+            if among is None:
                 ids = np.asarray(stored.columns["centroid_ids"][rows])
             else:
-                ids = nearest(stored.decode(rows), centroids)
+                ids = among.nearest(stored.decode(rows))
             owners = np.repeat(np.arange(end - first), np.diff(stored.starts[first : end + 1]))
             pairs = np.unique(owners * len(centroids) + ids)
             counts += np.bincount(pairs % len(centroids), minlength=len(centroids))
@@ -60,7 +61,8 @@ class Rarity:
 
     def idf(self, vectors: np.ndarray) -> np.ndarray:
         """``log((N + 1) / (n + 1))`` of each vector's nearest centroid: float32 ``(n,)``."""
-        found = self.document_frequencies[nearest(vectors, self.centroids)]
+        halves = 0.5 * np.einsum("ij,ij->i", self.centroids, self.centroids)
+        found = self.document_frequencies[np.argmax(vectors @ self.centroids.T - halves, axis=1)]
         idf: np.ndarray = np.log((self.n_docs + 1) / (found + 1)).astype(np.float32)
         return idf
 

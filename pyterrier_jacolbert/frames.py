@@ -120,10 +120,8 @@ def ranked(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:
     if (~falls & (np.diff(qids[order]) == 0)).any():
         docnos = pd.factorize(frame[DOCNO].to_numpy(dtype=object), sort=True)[0]
         order = np.lexsort((-docnos, -scores, qids))
-    ranking = frame.drop(columns=[SCORE, RANK], errors="ignore").iloc[order].reset_index(drop=True)
-    ranking[SCORE] = scores[order]
-    ranking[RANK] = ranks_within(qids[order])
-    return ranking
+    kept = {column: frame[column].array.take(order) for column in frame.columns if column not in (SCORE, RANK)}
+    return pd.DataFrame({**kept, SCORE: scores[order], RANK: ranks_within(qids[order])})
 
 
 def ranks_within(groups: np.ndarray) -> np.ndarray:

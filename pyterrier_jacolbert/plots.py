@@ -342,6 +342,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts: list[str]) -> None:
     """Writes names beside dots, each where it covers no other name and no dot, if it can; a line leads to a far one."""
+    from matplotlib.path import Path as Line
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -349,31 +350,45 @@ def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts
     dots = axes.transData.transform(np.column_stack([x, y]))
     middle = axes.bbox.x0 + 0.6 * axes.bbox.width
     taken = [Bbox.from_bounds(across - 5, up - 5, 10, 10) for across, up in dots.tolist()]
-    for dot, place, name in zip(dots, zip(x.tolist(), y.tolist(), strict=True), names, strict=True):
-        side, align = (-7, "right") if dot[0] > middle else (7, "left")
-        tried: list[Text] = []
-        for offset in (7, -13, 20, -26, 33, -39, 46, -52, 7):
-            line = {"arrowstyle": "-", "linewidth": 0.5} if offset not in (7, -13) else None
-            tried.append(
-                axes.annotate(
-                    name,
-                    place,
-                    (side, offset),
-                    textcoords="offset points",
-                    ha=align,
-                    fontsize=9,
-                    fontfamily=fonts,
-                    arrowprops=line,
-                )
+    lines: list[Line] = []
+    heights = (7, -13, 20, -26, 33, -39, 46, -52, 59, -65)
+    for number, (dot, name) in enumerate(zip(dots, names, strict=True)):
+        align = "right" if dot[0] > middle else "left"
+        beside = [-across if align == "right" else across for across in (7, 40, 80)]
+        others = taken[:number] + taken[number + 1 :]
+        best: tuple[int, Text, Bbox, Line | None] | None = None
+        for across, height in [*((beside[0], h) for h in heights), *((a, h) for a in beside[1:] for h in heights)]:
+            near = height in heights[:2] and across == beside[0]
+            text = axes.annotate(
+                name,
+                (x[number], y[number]),
+                (across, height),
+                textcoords="offset points",
+                ha=align,
+                fontsize=9,
+                fontfamily=fonts,
+                arrowprops=None if near else {"arrowstyle": "-", "linewidth": 0.5},
             )
-            tried[-1].set_in_layout(False)  # or the dots would move
-            tried[-1].get_window_extent()  # puts the words in their place
-            box = Text.get_window_extent(tried[-1])  # of the words, without the line
-            if axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1 and not any(map(box.overlaps, taken)):
+            text.set_in_layout(False)  # or the dots would move
+            text.get_window_extent()  # puts the words in their place
+            box = Text.get_window_extent(text)  # of the words, without the line
+            foot = (np.clip(dot[0], box.x0, box.x1), box.y0 if height > 0 else box.y1)
+            line = None if near else Line([dot, foot])
+            outside = not (axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1 and axes.bbox.x0 < box.x0)
+            crossed = sum(other.intersects_bbox(box) for other in lines)
+            crossed += 0 if line is None else sum(map(line.intersects_bbox, others))
+            cost = 100 * (outside + sum(map(box.overlaps, taken))) + crossed
+            if best is None or cost < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = (cost, text, box, line)
+            else:
+                text.remove()
+            if best[0] == 0:
                 break
-        for text in tried[:-1]:
-            text.remove()
-        taken.append(box)
+        assert best is not None
+        taken.append(best[2])
+        lines += [best[3]] if best[3] is not None else []
 
 
 def _write_in(axes: Axes, fonts: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,15 @@ if TYPE_CHECKING:
 
     from pyterrier_jacolbert import JaColBERT
     from pyterrier_jacolbert.searched import SearchedIndex
+
+
+#: What messages name as one writes it in Python, and how the command line has it.
+_OPTIONS = {
+    r"mode='(\w+)'": r"--mode \1",
+    r"shard_documents": "--block",
+    r"JaColBERTIndexer\.index_shard": "index --shard I/N",
+    r"build one there with \.index\(docs\)": "build one there with: pyterrier-jacolbert index",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,10 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen.run(chosen)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"pyterrier-jacolbert: {message}", file=sys.stderr)
+        print(f"pyterrier-jacolbert: {_told(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def _told(error: Exception) -> str:
+    """What an error says, in the words of the command line."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return f"There is no {error.filename}; check the path."
+    message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    for word, option in _OPTIONS.items():
+        message = re.sub(word, option, message)
+    return message
 
 
 def _parser() -> argparse.ArgumentParser:

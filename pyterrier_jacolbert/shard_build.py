@@ -97,8 +97,8 @@ def encode_shard(
     blocks = -(-total // indexer.shard_documents)
     if blocks < of:
         raise ValueError(
-            f"{total} documents in blocks of {indexer.shard_documents} make {blocks} shards at most, not {of}; ask for "
-            "fewer, or for smaller blocks with shard_documents."
+            f"{total} documents in blocks of {indexer.shard_documents} make no more shards than {blocks}, not {of}; "
+            "ask for fewer, or for smaller blocks with shard_documents."
         )
     first, end = (place * blocks // of * indexer.shard_documents for place in (number - 1, number))
     records = docs.iloc[first:end] if isinstance(docs, pd.DataFrame) else itertools.islice(docs, first, end)

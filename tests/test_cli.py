@@ -31,7 +31,7 @@ def test_index_and_search(jsonl, checkpoint, index, tmp_path, capsys):
     assert main(["search", made, "味噌汁", "-k", "2"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["index", str(jsonl), made, "--model", str(checkpoint)]) == 1
-    assert "mode='overwrite'" in capsys.readouterr().err
+    assert "--mode overwrite" in capsys.readouterr().err
     titled = ["--mode", "overwrite", "--title-field", "title"]
     assert main(["index", str(jsonl), made, "--model", str(checkpoint), *titled]) == 0
 
@@ -115,7 +115,11 @@ def test_shards_are_encoded_one_by_one_and_joined_from_the_shell(tmp_path, check
     assert main(["delete", many, docs[0]["docno"]]) == 0
     assert main(["compact", many]) == 0
     assert "7 documents, " in capsys.readouterr().out
-    for shard, message in (("3/2", "no shard 3 of 2"), ("1", "--shard takes I/N"), ("1/9", "4 shards at most")):
+    for shard, message in (
+        ("3/2", "no shard 3 of 2"),
+        ("1", "--shard takes I/N"),
+        ("1/9", "no more shards than 4, not 9; ask for fewer, or for smaller blocks with --block."),
+    ):
         assert main(["index", str(jsonl), str(tmp_path / "other"), *model, "--shard", shard]) == 1
         assert message in capsys.readouterr().err
     assert main(["index", "-", str(tmp_path / "other"), *model, "--shard", "1/2"]) == 1
@@ -124,7 +128,9 @@ def test_shards_are_encoded_one_by_one_and_joined_from_the_shell(tmp_path, check
 
 def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):
     for command, message in (
-        (["search", str(tmp_path / "none"), "山"], "There is no index at"),
+        (["search", str(tmp_path / "none"), "山"], "build one there with: pyterrier-jacolbert index"),
+        (["index", "none.jsonl", str(tmp_path / "i"), "--model", "mini"], "There is no none.jsonl; check the path."),
+        (["merge-index", str(tmp_path / "none")], "encode them with index --shard I/N"),
         (["index", str(tmp_path / "none.jsonl"), str(tmp_path / "i"), "--model", "./none"], "no checkpoint folder"),
         (["demo", "--model", "somebody/nothing"], "hf download somebody/nothing"),
     ):

@@ -203,7 +203,7 @@ def test_shards_encoded_by_hand_are_those_of_one_build(tmp_path, compression):
     docs = documents(range(COUNT))
     one = indexer(tmp_path / "one", compression, None).index(docs)
     make = indexer(tmp_path / "many", compression, None)
-    with pytest.raises(ValueError, match="make 13 shards at most, not 14; ask for fewer"):
+    with pytest.raises(ValueError, match="make no more shards than 13, not 14; ask for fewer"):
         make.index_shard(docs, 1, 14)
     with pytest.raises(ValueError, match="give a list, not a generator"):
         make.index_shard(iter(docs), 1, 3)

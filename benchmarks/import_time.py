@@ -7,12 +7,13 @@ Prints one JSON line with the medians in seconds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
+
+from benchmarks import arguments as common
 
 SCRIPT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
@@ -24,7 +25,7 @@ def seconds(statement: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=15)
     arguments = parser.parse_args()
     both = "import pyterrier, pyterrier_jacolbert"

@@ -9,7 +9,6 @@ committed state, and the process must not grow. Prints searches, changes, the st
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import threading
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks import arguments as common
 from pyterrier_jacolbert import JaColBERTIndex, JaColBERTIndexer
 from pyterrier_jacolbert.index import build
 
@@ -28,7 +28,7 @@ QUERIES = 5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("--searches", type=int, default=20_000)
     parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--compression", default="int8")

@@ -9,7 +9,6 @@ search and the second one in a process that compiles, and the first in one that 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks import arguments as common
 from pyterrier_jacolbert import JaColBERTIndexer
 from pyterrier_jacolbert.index import build
 
@@ -38,7 +38,7 @@ for _ in range(2):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = common.parser(__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     build.INT8_CENTROIDS_TOKENS = 1000  # two stages, also in so small an index

@@ -5,6 +5,7 @@ Each function returns a matplotlib figure, which a notebook shows and ``.savefig
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -357,7 +358,7 @@ def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts
         beside = [-across if align == "right" else across for across in (7, 40, 80)]
         others = taken[:number] + taken[number + 1 :]
         best: tuple[int, Text, Bbox, Line | None] | None = None
-        for across, height in [*((beside[0], h) for h in heights), *((a, h) for a in beside[1:] for h in heights)]:
+        for across, height in itertools.product(beside, heights):
             near = height in heights[:2] and across == beside[0]
             text = axes.annotate(
                 name,

@@ -128,7 +128,10 @@ def test_shards_are_encoded_one_by_one_and_joined_from_the_shell(tmp_path, check
 
 def test_a_missing_index_file_or_checkpoint_is_one_line(tmp_path, capsys):
     for command, message in (
-        (["search", str(tmp_path / "none"), "山"], "build one there with: pyterrier-jacolbert index"),
+        (
+            ["search", str(tmp_path / "none"), "山"],
+            f"There is no index at {tmp_path / 'none'}; build one there with: pyterrier-jacolbert index",
+        ),
         (["index", "none.jsonl", str(tmp_path / "i"), "--model", "mini"], "There is no none.jsonl; check the path."),
         (["merge-index", str(tmp_path / "none")], "encode them with index --shard I/N"),
         (["index", str(tmp_path / "none.jsonl"), str(tmp_path / "i"), "--model", "./none"], "no checkpoint folder"),

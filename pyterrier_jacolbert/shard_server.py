@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.lanes import Prepared
+from pyterrier_jacolbert.index.coded_lanes import Prepared
 from pyterrier_jacolbert.index.search import Found, candidates_of, search_exact
 from pyterrier_jacolbert.index.shards import StoredShards
 from pyterrier_jacolbert.index.threads import in_threads

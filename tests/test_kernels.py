@@ -6,13 +6,14 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert.index import inverted, kernels
 from pyterrier_jacolbert.index.codec import Int8Codec, packed_width
+from pyterrier_jacolbert.index.coded_lanes import Int8Lane
 from pyterrier_jacolbert.index.kernels import LAYOUTS
-from pyterrier_jacolbert.index.panels import Panel, laid_out, rows_of
+from pyterrier_jacolbert.index.panels import TILE_ROWS, TILE_STEP, Panel, laid_out, rows_of
 
 DIMS = (16, 64, 96, 128, 384)
 
@@ -45,6 +46,15 @@ def of_kind(rng, kind, shape):
 KINDS = st.sampled_from(["unit", "zero", "basis", "spike"])
 
 
+def takes(layout, dim):
+    return layout != "tiles" or dim % TILE_STEP == 0
+
+
+def whole_tiles(rows):
+    """At least 16 rows, as tiles need: what is behind the last must not matter."""
+    return np.concatenate([rows, np.full((max(0, TILE_ROWS - len(rows)), *rows.shape[1:]), 255, dtype=rows.dtype)])
+
+
 def both(name, *arguments, n, dtype):
     found, expected = np.empty(n, dtype=dtype), np.empty(n, dtype=dtype)
     getattr(kernels, name)(*arguments, found)
@@ -56,12 +66,13 @@ def both(name, *arguments, n, dtype):
 @given(given_search=searches(), layout=st.sampled_from(LAYOUTS), of_documents=KINDS, of_query=KINDS)
 def test_int8_scores_equal_the_reference(given_search, layout, of_documents, of_query):
     rng, starts, tokens, dim = given_search
+    assume(takes(layout, dim))
     columns = Int8Codec(dim).encode(of_kind(rng, of_documents, (int(starts[-1]), dim)))
     panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
     docids = rng.permutation(len(starts) - 1)
     found, expected = both(
         "maxsim_int8",
-        columns["codes"],
+        whole_tiles(columns["codes"]),
         columns["scales"].view(np.uint16),
         starts,
         docids,
@@ -79,6 +90,7 @@ def test_int8_scores_equal_the_reference(given_search, layout, of_documents, of_
 @given(given_search=searches(), layout=st.sampled_from(LAYOUTS), bits=st.sampled_from([4, 2, 1]), of_query=KINDS)
 def test_residual_scores_equal_the_reference(given_search, layout, bits, of_query):
     rng, starts, tokens, dim = given_search
+    assume(takes(layout, dim))
     n = int(starts[-1])
     panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
     docids = rng.permutation(len(starts) - 1)
@@ -104,6 +116,22 @@ def test_residual_scores_equal_the_reference(given_search, layout, bits, of_quer
         dtype=np.float32,
     )
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(given_search=searches(), layout=st.sampled_from(LAYOUTS), n=st.integers(1, 70), of_query=KINDS)
+def test_products_of_bytes_equal_the_reference(given_search, layout, n, of_query):
+    rng, _, tokens, dim = given_search
+    assume(takes(layout, dim))
+    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
+    codes = whole_tiles(rng.integers(1, 256, size=(n, dim)).astype(np.uint8))[:n]
+    factors = rng.uniform(0, 0.01, n).astype(np.float32)
+    found, expected = (np.zeros((n, *panel.steps.shape), dtype=np.float32) for _ in range(2))
+    arguments = (codes, factors, panel.rows, panel.corrections, panel.steps, panel.tokens)
+    kernels.products_int8(*arguments, found)
+    kernels.products_int8_reference(*arguments, expected)
+    found, expected = (table.reshape(n, -1)[:, :tokens] for table in (found, expected))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(deadline=None, max_examples=60)
@@ -140,8 +168,11 @@ def test_inverted_lists_and_probes_equal_their_references(given_search, n_centro
     assert lists.documents(np.flatnonzero(chosen)).tolist() == np.flatnonzero(marks).tolist()
 
 
-@given(layout=st.sampled_from(["bytes", "pairs", "singles"]), tokens=st.integers(1, 70), dim=st.integers(1, 40))
+@given(
+    layout=st.sampled_from(["tiles", "bytes", "pairs", "singles"]), tokens=st.integers(1, 70), dim=st.integers(1, 40)
+)
 def test_a_panel_holds_the_query_in_any_layout(layout, tokens, dim):
+    dim = dim if layout != "tiles" else 64 * (1 + dim % 3)
     query = np.random.default_rng(tokens).standard_normal((tokens, dim)).astype(np.float32)
     panel = Panel.of(query, layout)
     rows = rows_of(panel.rows).reshape(-1, panel.rows.size // panel.steps.size)
@@ -172,7 +203,11 @@ def test_every_layout_gives_the_same_scores():
     [
         ("x86-64", "+sse2", ("singles",)),
         ("haswell", "+sse4.2,+ssse3,+avx,+avx2,+fma", ("pairs", "singles")),
-        ("icelake-client", "+ssse3,+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512vnni", LAYOUTS),
+        (
+            "icelake-client",
+            "+ssse3,+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512vnni",
+            ("bytes", "pairs", "singles"),
+        ),
     ],
 )
 def test_other_processors_get_other_instructions(name, features, layouts):
@@ -195,7 +230,7 @@ def test_other_processors_get_other_instructions(name, features, layouts):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "5 passed" in done.stdout
+    assert "6 passed" in done.stdout
 
 
 CHECK = """
@@ -259,3 +294,40 @@ def test_products_equal_the_reference_and_do_not_depend_on_other_rows(n, k, bloc
     for row in range(n):
         kernels.multiply(rows[row : row + 1], columns, alone[row : row + 1])
     assert alone.tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("refused", ["by the system", "by the processor", "elsewhere"])
+def test_tiles_that_may_not_be_used_are_not(monkeypatch, refused):
+    from pyterrier_jacolbert.index import llvm, tiles
+
+    asked = []
+
+    class Library:
+        @staticmethod
+        def syscall(*arguments):
+            asked.append([argument.value for argument in arguments])
+            return -1 if refused == "by the system" else 0
+
+    needed = {"amx-int8", "amx-tile", "avx512f"}
+    monkeypatch.setattr(tiles.ctypes, "CDLL", lambda name: Library)
+    monkeypatch.setattr(tiles.sys, "platform", "darwin" if refused == "elsewhere" else "linux")
+    monkeypatch.setattr(tiles.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(llvm, "FEATURES", needed - {"amx-int8"} if refused == "by the processor" else needed)
+    assert not tiles.permitted()
+    assert asked == ([[158, 0x1023, 18]] if refused == "by the system" else [])
+    monkeypatch.setattr(tiles.sys, "platform", "linux")
+    monkeypatch.setattr(llvm, "FEATURES", needed)
+    assert tiles.permitted() == (refused != "by the system")
+
+
+def test_few_tokens_are_read_in_whole_tiles():
+    """A collection of fewer tokens than a tile has rows."""
+    rng = np.random.default_rng(0)
+    starts = np.array([0, 1, 1, 5], dtype=np.int64)
+    vectors, query = of_kind(rng, "unit", (5, 128)), of_kind(rng, "unit", (20, 128))
+    codec = Int8Codec(128)
+    lane = Int8Lane(codec.encode(vectors), starts, codec)
+    found = lane.scores([query])[0]
+    products = vectors @ query.T
+    assert found[1] == -np.inf
+    np.testing.assert_allclose(found[[0, 2]], [products[0].sum(), products[1:].max(axis=0).sum()], atol=0.05)

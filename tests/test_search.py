@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers.util import maxsim
 
-from pyterrier_jacolbert.index import lanes, search, threads
+from pyterrier_jacolbert.index import coded_lanes, lanes, search, threads
 from pyterrier_jacolbert.index.centroids import cluster
 from pyterrier_jacolbert.index.codec import Int8Codec, train_residual_codec
 from pyterrier_jacolbert.index.codec_kernels import widen, widen_reference
+from pyterrier_jacolbert.index.coded_lanes import Int8Lane, ResidualLane
 from pyterrier_jacolbert.index.kernels import segment_max, segment_max_reference
-from pyterrier_jacolbert.index.lanes import FloatLane, Int8Lane, ResidualLane, TokenVectors
+from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
 from pyterrier_jacolbert.index.search import score_pairs, search_exact, search_two_stage
 from pyterrier_jacolbert.index.topk import top_k
 
@@ -211,7 +212,7 @@ def test_scores_depend_on_neither_threads_nor_company(collection, compression, m
         return
     assert lane.scores(queries[2:3], docids)[0].tobytes() == whole[2, docids].tobytes()
     monkeypatch.setattr(threads, "thread_count", lambda: 1)
-    monkeypatch.setattr(lanes, "_CHUNK_TOKENS", 50)
+    monkeypatch.setattr(coded_lanes, "_CHUNK_TOKENS", 50)
     assert lane.scores(queries).tobytes() == whole.tobytes()
 
 

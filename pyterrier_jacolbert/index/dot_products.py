@@ -5,6 +5,8 @@ How the query is laid out decides which instruction multiplies; all of them comp
 =========  ======================  ==========================================================================
 layout     panel                   instruction
 =========  ======================  ==========================================================================
+"tiles"    int8                    tdpbusd of AMX (:mod:`~pyterrier_jacolbert.index.tiles`): 64 bytes of 16 tokens
+           (b, d/64, 16, 32, 4)    at once
 "bytes"    int8 (b, d/4, 32, 4)    vpdpbusd of AVX-512 VNNI or AVX-VNNI: 4 bytes of a token at once
 "pairs"    int16 (b, d/2, 32, 2)   vpmaddwd of AVX2: 2
 "singles"  int16 (b, d, 32)        plain multiplication and addition, of which LLVM makes what there is (NEON)
@@ -22,7 +24,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from pyterrier_jacolbert.index import llvm
+from pyterrier_jacolbert.index import llvm, tiles
 from pyterrier_jacolbert.index.panels import WIDTH
 
 #: Steps along the dimensions that are written out; each layout's number of steps is a multiple of it.
@@ -31,6 +33,7 @@ _UNROLLED = 4
 LAYOUTS = tuple(
     name
     for name, there in (
+        ("tiles", tiles.permitted()),
         ("bytes", "avx512vnni" in llvm.FEATURES or "avxvnni" in llvm.FEATURES),
         ("pairs", "avx2" in llvm.FEATURES),
         ("singles", True),
@@ -123,6 +126,7 @@ def raise_to_products(
     corrections: Any,  # noqa: ANN401
     best: Any,  # noqa: ANN401
     columns: Any,  # noqa: ANN401
+    ahead: Any,  # noqa: ANN401
 ) -> tuple[Any, Any]:
     """Raises ``best`` to the greatest product of a token with each query token.
 
@@ -137,10 +141,10 @@ def raise_to_products(
         corrections: int32 ``(b, 32)``.
         best: float32 ``(32,)``.
         columns: query tokens of the block that are looked at, and some beyond; more than 32 count as 32.
+        ahead: the first of the rows that will be wanted next.
     """
-    given = (rows, first, count, factors, panel, block, corrections, best, columns)
+    given = (rows, first, count, factors, panel, block, corrections, best, columns, ahead)
     signature = types.void(*given)
-    products = _products_of(panel)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
         code = llvm.Code(context, builder, given, values)
@@ -149,7 +153,55 @@ def raise_to_products(
             factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), total.type.count)
             return builder.fmul(builder.sitofp(total, factor.type), factor)
 
-        _each_token(code, products, finish)
+        _each_token(code, panel, finish, values[9])
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@llvm.intrinsic
+def write_products(
+    typing_context: Any,  # noqa: ANN401
+    rows: Any,  # noqa: ANN401
+    first: Any,  # noqa: ANN401
+    count: Any,  # noqa: ANN401
+    factors: Any,  # noqa: ANN401
+    panel: Any,  # noqa: ANN401
+    block: Any,  # noqa: ANN401
+    corrections: Any,  # noqa: ANN401
+    best: Any,  # noqa: ANN401
+    columns: Any,  # noqa: ANN401
+    steps: Any,  # noqa: ANN401
+    out: Any,  # noqa: ANN401
+) -> tuple[Any, Any]:
+    """Writes the product of each token with each query token, and raises ``best`` to the greatest of them.
+
+    ``out[first + t, block, q] = steps[block, q] * p`` for ``t < count``, where ``p`` is what
+    :func:`raise_to_products` has.
+
+    Arguments beyond those of :func:`raise_to_products`, as the kernel sees them:
+        steps: float32 ``(b, 32)``.
+        out: float32 ``(n, b, 32)``.
+    """
+    given = (rows, first, count, factors, panel, block, corrections, best, columns, steps, out)
+    signature = types.void(*given)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = llvm.Code(context, builder, given, values)
+        blocks = code.shape(10, 1)
+
+        def finish(total: ir.Value, token: ir.Value, column: int) -> ir.Value:
+            floats = ir.VectorType(llvm.F32, total.type.count)
+            factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), floats.count)
+            step = code.vector(9, builder.mul(values[5], llvm.int64(WIDTH)), column, floats)
+            value = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
+            row = builder.add(builder.mul(builder.add(values[1], token), blocks), values[5])
+            place = builder.add(builder.mul(row, llvm.int64(WIDTH)), llvm.int64(column))
+            pointer = builder.gep(code.data(10), [place])
+            builder.store(value, builder.bitcast(pointer, floats.as_pointer()), align=4)
+            return value
+
+        _each_token(code, panel, finish)
         return context.get_dummy_value()
 
     return signature, generate
@@ -185,7 +237,6 @@ def raise_to_sums(
     """
     given = (rows, first, count, factors, panel, block, corrections, best, columns, steps, table, ids, norms)
     signature = types.void(*given)
-    products = _products_of(panel)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
         code = llvm.Code(context, builder, given, values)
@@ -201,22 +252,21 @@ def raise_to_sums(
             part = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
             return builder.fmul(norm, builder.fadd(code.vector(10, row, column, floats), part))
 
-        _each_token(code, products, finish)
+        _each_token(code, panel, finish)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-#: What becomes of the products of a document token, given its place and the first query token of the register.
-_Finish = Callable[[ir.Value, ir.Value, int], ir.Value]
-
-
-def _each_token(code: llvm.Code, products: _Products, finish: _Finish) -> None:
+def _each_token(code: llvm.Code, panel: types.Array, finish: tiles.Finish, ahead: ir.Value | None = None) -> None:
     """Raises ``best`` to what ``finish`` makes of the products of each token, for as many columns as are needed.
 
     The arguments are those of :func:`raise_to_products`.
     """
-    builder, columns = code.builder, code.values[8]
+    if tiles.takes(panel):
+        tiles.each_token(code, finish, ahead)
+        return
+    builder, columns, products = code.builder, code.values[8], _products_of(panel)
     with builder.if_else(builder.icmp_signed("<=", columns, llvm.int64(16))) as (few, more):
         with few:
             _each_token_of(code, products, 16, finish)
@@ -227,7 +277,7 @@ def _each_token(code: llvm.Code, products: _Products, finish: _Finish) -> None:
                 _each_token_of(code, products, WIDTH, finish)
 
 
-def _each_token_of(code: llvm.Code, products: _Products, columns: int, finish: _Finish) -> None:
+def _each_token_of(code: llvm.Code, products: _Products, columns: int, finish: tiles.Finish) -> None:
     """:func:`_each_token` for so many columns.
 
     Tokens go some abreast; past the last one it is repeated, which moves no maximum.

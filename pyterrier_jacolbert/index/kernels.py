@@ -16,8 +16,9 @@ try:
     from pyterrier_jacolbert.index.dot_products import (
         LAYOUTS as LAYOUTS,
     )
-    from pyterrier_jacolbert.index.dot_products import raise_to_products, raise_to_sums
+    from pyterrier_jacolbert.index.dot_products import raise_to_products, raise_to_sums, write_products
     from pyterrier_jacolbert.index.instructions import look_up, multiply_rows, raise_to_entries
+    from pyterrier_jacolbert.index.tiles import close_tiles, open_tiles
 except ImportError:  # numba is missing, and the references take the kernels' places
     LAYOUTS = ("singles",)
 
@@ -88,7 +89,7 @@ def maxsim_int8(
 
     Args:
         codes: uint8 ``(n_tokens, dim)``, :class:`~pyterrier_jacolbert.index.codec.Int8Codec`'s; ``dim`` is a multiple
-            of 16.
+            of 16. For a panel in tiles at least 16 rows.
         scales: uint16 ``(n_tokens,)``, the bits of float16 numbers that are not negative.
         starts: int64 ``(n_docs + 1,)``.
         docids: int64 ``(n,)``.
@@ -101,25 +102,29 @@ def maxsim_int8(
     blocks = panel.shape[0]
     best = np.empty((blocks, WIDTH), dtype=np.float32)
     factors = np.empty(_TOGETHER, dtype=np.float32)
+    open_tiles(panel)
     for number in range(len(docids)):
         first, end = starts[docids[number]], starts[docids[number] + 1]
+        following = starts[docids[min(number + 1, len(docids) - 1)]]
         if first == end:
             out[number] = -np.inf
             continue
         best[:] = -np.inf
         while first < end:
             count = min(_TOGETHER, end - first)
+            ahead = first + count if first + count < end else following
             for i in range(count):
                 factors[i] = np.uint32(np.uint32(scales[first + i]) << np.uint32(13)).view(np.float32) * EXPONENT_SHIFT
             for block in range(blocks):
                 columns = tokens - block * WIDTH
-                raise_to_products(codes, first, count, factors, panel, block, corrections, best[block], columns)
+                raise_to_products(codes, first, count, factors, panel, block, corrections, best[block], columns, ahead)
             first += count
         total = np.float32(0)
         for block in range(blocks):
             for i in range(min(WIDTH, tokens - block * WIDTH)):
                 total += best[block, i] * steps[block, i]
         out[number] = total
+    close_tiles(panel)
 
 
 def maxsim_residual_reference(
@@ -201,6 +206,7 @@ def maxsim_residual(
     tails = np.empty(_TOGETHER, dtype=np.float32)
     ids = np.empty(_TOGETHER, dtype=np.uint16)
     rows = np.full((_TOGETHER, dim), np.uint8(OFFSET), dtype=np.uint8)
+    open_tiles(panel)
     for number in range(len(docids)):
         first, end = starts[docids[number]], starts[docids[number] + 1]
         if first == end:
@@ -232,6 +238,51 @@ def maxsim_residual(
             for i in range(min(WIDTH, tokens - block * WIDTH)):
                 total += best[block, i]
         out[number] = total
+    close_tiles(panel)
+
+
+def products_int8_reference(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
+    tokens: int,
+    out: np.ndarray,
+) -> None:
+    """What :func:`products_int8` computes, in numpy."""
+    query = rows_of(panel).astype(np.float64)
+    products = codes.astype(np.float64) @ query.transpose(0, 2, 1) - corrections[:, None]
+    out[:] = (products * factors.astype(np.float64)[:, None] * steps[:, None]).transpose(1, 0, 2)
+
+
+@kernel(products_int8_reference)
+def products_int8(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    panel: np.ndarray,
+    corrections: np.ndarray,
+    steps: np.ndarray,
+    tokens: int,
+    out: np.ndarray,
+) -> None:
+    """The products of 8-bit vectors and a query.
+
+    Args:
+        codes: uint8 ``(n, dim)``, as :func:`maxsim_int8` has them, ``n`` at least 1.
+        factors: float32 ``(n,)``.
+        panel: as :func:`maxsim_int8` has it, as the rest.
+        corrections: int32 ``(b, 32)``.
+        steps: float32 ``(b, 32)``.
+        tokens: of the query.
+        out: float32 ``(n, b, 32)``; beyond the query's tokens it may be left as it is.
+    """
+    best = np.empty(WIDTH, dtype=np.float32)
+    open_tiles(panel)
+    for block in range(panel.shape[0]):
+        columns = tokens - block * WIDTH
+        write_products(codes, 0, len(codes), factors, panel, block, corrections, best, columns, steps, out)
+    close_tiles(panel)
 
 
 def score_centroids_reference(

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pyterrier_jacolbert.index.lanes import CodedLane, Lane, Prepared
+from pyterrier_jacolbert.index.coded_lanes import CodedLane, Prepared
+from pyterrier_jacolbert.index.lanes import Lane
 from pyterrier_jacolbert.index.threads import Each, in_threads, thread_count
 from pyterrier_jacolbert.index.topk import top_k
 
@@ -136,7 +137,7 @@ def score_pairs(
         float32 ``(n_pairs,)``.
     """
     scores = np.empty(len(docids), dtype=np.float32)
-    order = np.argsort(query_numbers, kind="stable")
+    order = np.lexsort((docids, query_numbers))  # memory is read upwards
     bounds = np.searchsorted(query_numbers[order], np.arange(len(queries) + 1))
     coded = documents if isinstance(documents, CodedLane) and _one_thread_each(queries) else None
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from pyterrier_jacolbert.index.coded_lanes import CodedLane, Prepared
 from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array
-from pyterrier_jacolbert.index.lanes import CodedLane, FloatLane, Lane, Prepared
+from pyterrier_jacolbert.index.lanes import FloatLane, Lane
 from pyterrier_jacolbert.index.stored import Stored
 from pyterrier_jacolbert.index.threads import Each
 

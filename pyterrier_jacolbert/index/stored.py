@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, codec_of
+from pyterrier_jacolbert.index.coded_lanes import CodedLane, Int8Lane, ResidualLane
 from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array, map_starts
-from pyterrier_jacolbert.index.lanes import CodedLane, FloatLane, Int8Lane, Lane, ResidualLane, TokenVectors
+from pyterrier_jacolbert.index.lanes import FloatLane, Lane, TokenVectors
 
 
 class Stored:

@@ -68,6 +68,30 @@ def raise_to_entries(
 
 
 @llvm.intrinsic
+def ask_for_row(typing_context: Any, rows: Any, row: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Asks the memory for a row that will be read soon, the first 128 bytes of it; there need not be such a row.
+
+    Arguments as the kernel sees them:
+        rows: an array of two or more axes.
+        row: along the first.
+    """
+    given = (rows, row)
+
+    def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
+        code = llvm.Code(context, builder, given, values)
+        first = builder.mul(values[1], llvm.int64(rows.dtype.bitwidth // 8))
+        for axis in range(1, rows.ndim):
+            first = builder.mul(first, code.shape(0, axis))
+        for line in (0, 64):
+            llvm.prefetch(
+                builder, builder.bitcast(code.data(0), llvm.I8.as_pointer()), builder.add(first, llvm.int64(line))
+            )
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64), generate
+
+
+@llvm.intrinsic
 def multiply_rows(
     typing_context: Any,  # noqa: ANN401
     rows: Any,  # noqa: ANN401

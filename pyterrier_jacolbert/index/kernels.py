@@ -17,7 +17,7 @@ try:
         LAYOUTS as LAYOUTS,
     )
     from pyterrier_jacolbert.index.dot_products import raise_to_products, raise_to_sums, write_products
-    from pyterrier_jacolbert.index.instructions import look_up, multiply_rows, raise_to_entries
+    from pyterrier_jacolbert.index.instructions import ask_for_row, look_up, multiply_rows, raise_to_entries
     from pyterrier_jacolbert.index.tiles import close_tiles, open_tiles
 except ImportError:  # numba is missing, and the references take the kernels' places
     LAYOUTS = ("singles",)
@@ -209,24 +209,31 @@ def maxsim_residual(
     open_tiles(panel)
     for number in range(len(docids)):
         first, end = starts[docids[number]], starts[docids[number] + 1]
+        following = starts[docids[min(number + 1, len(docids) - 1)]]
         if first == end:
             out[number] = -np.inf
             continue
         best[:] = -np.inf
         while first < end:
             count = min(_TOGETHER, end - first)
+            ahead = first + count if first + count < end else following
             for i in range(count):
                 factors[i] = lengths[gains[first + i, 0]]
                 tails[i] = norms[gains[first + i, 1]]
                 ids[i] = centroid_ids[first + i]
-                for part in range(8 // bits):
-                    shift, target = np.uint8(part * bits), part * width
-                    codes = min(width, dim - target)
-                    for column in range(0, codes - 63, 64):
+                ask_for_row(table, ids[i])
+                ask_for_row(residuals, ahead + i)
+            for part in range(8 // bits):
+                shift, target = np.uint8(part * bits), part * width
+                codes = min(width, dim - target)
+                for column in range(0, codes - 63, 64):
+                    for i in range(count):
                         look_up(64, residuals, first + i, column, shift, mask, levels, rows, i, target + column)
-                    for column in range(codes // 64 * 64, codes - 15, 16):
+                for column in range(codes // 64 * 64, codes - 15, 16):
+                    for i in range(count):
                         look_up(16, residuals, first + i, column, shift, mask, levels, rows, i, target + column)
-                    for column in range(codes // 16 * 16, codes):
+                for column in range(codes // 16 * 16, codes):
+                    for i in range(count):
                         rows[i, target + column] = levels[(residuals[first + i, column] >> shift) & mask]
             for block in range(blocks):
                 columns = tokens - block * WIDTH

@@ -75,3 +75,9 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     declared = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call] # numba's
     return builder.call(declared, arguments)
+
+
+def prefetch(builder: ir.IRBuilder, data: ir.Value, offset: ir.Value) -> None:
+    """Asks the memory for what is so many bytes from a place, to be read soon; past an array's end nothing happens."""
+    hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, to keep, data
+    call(builder, "llvm.prefetch.p0", ir.VoidType(), [builder.gep(data, [offset]), *hints])

@@ -191,9 +191,7 @@ def _ask_for_two(code: llvm.Code, row: ir.Value) -> None:
     for number in range(2):
         offset = builder.mul(builder.add(row, llvm.int64(number)), dim)
         for line in (0, _LINE):
-            place = builder.gep(code.data(0), [builder.add(offset, llvm.int64(line))])
-            hints = [ir.Constant(llvm.I32, hint) for hint in (0, 3, 1)]  # to read, to keep, data
-            llvm.call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, *hints])
+            llvm.prefetch(builder, code.data(0), builder.add(offset, llvm.int64(line)))
 
 
 def _greater(builder: ir.IRBuilder, value: ir.Value, other: ir.Value) -> ir.Value:

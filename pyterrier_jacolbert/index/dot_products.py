@@ -150,8 +150,7 @@ def raise_to_products(
         code = llvm.Code(context, builder, given, values)
 
         def finish(total: ir.Value, token: ir.Value, _: int) -> ir.Value:
-            factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), total.type.count)
-            return builder.fmul(builder.sitofp(total, factor.type), factor)
+            return _scaled(code, total, token)
 
         _each_token(code, panel, finish, values[9])
         return context.get_dummy_value()
@@ -191,14 +190,11 @@ def write_products(
         blocks = code.shape(10, 1)
 
         def finish(total: ir.Value, token: ir.Value, column: int) -> ir.Value:
-            floats = ir.VectorType(llvm.F32, total.type.count)
-            factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), floats.count)
-            step = code.vector(9, builder.mul(values[5], llvm.int64(WIDTH)), column, floats)
-            value = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
+            value = _stepped(code, total, token, column)
             row = builder.add(builder.mul(builder.add(values[1], token), blocks), values[5])
             place = builder.add(builder.mul(row, llvm.int64(WIDTH)), llvm.int64(column))
             pointer = builder.gep(code.data(10), [place])
-            builder.store(value, builder.bitcast(pointer, floats.as_pointer()), align=4)
+            builder.store(value, builder.bitcast(pointer, value.type.as_pointer()), align=4)
             return value
 
         _each_token(code, panel, finish)
@@ -243,19 +239,30 @@ def raise_to_sums(
         blocks = code.shape(10, 1)
 
         def finish(total: ir.Value, token: ir.Value, column: int) -> ir.Value:
-            floats = ir.VectorType(llvm.F32, total.type.count)
-            factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), floats.count)
-            norm = llvm.splat(builder, builder.load(builder.gep(code.data(12), [token])), floats.count)
-            step = code.vector(9, builder.mul(values[5], llvm.int64(WIDTH)), column, floats)
+            part = _stepped(code, total, token, column)
+            norm = llvm.splat(builder, builder.load(builder.gep(code.data(12), [token])), total.type.count)
             centroid = builder.zext(builder.load(builder.gep(code.data(11), [token])), llvm.I64)
             row = builder.mul(builder.add(builder.mul(centroid, blocks), values[5]), llvm.int64(WIDTH))
-            part = builder.fmul(builder.fmul(builder.sitofp(total, floats), factor), step)
-            return builder.fmul(norm, builder.fadd(code.vector(10, row, column, floats), part))
+            return builder.fmul(norm, builder.fadd(code.vector(10, row, column, part.type), part))
 
         _each_token(code, panel, finish)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _scaled(code: llvm.Code, total: ir.Value, token: ir.Value) -> ir.Value:
+    """A token's products, as floats, times its factor; arguments that begin as those of :func:`raise_to_products`."""
+    builder = code.builder
+    factor = llvm.splat(builder, builder.load(builder.gep(code.data(3), [token])), total.type.count)
+    return builder.fmul(builder.sitofp(total, factor.type), factor)
+
+
+def _stepped(code: llvm.Code, total: ir.Value, token: ir.Value, column: int) -> ir.Value:
+    """The same, times the steps of the query, which are the tenth argument."""
+    value = _scaled(code, total, token)
+    steps = code.vector(9, code.builder.mul(code.values[5], llvm.int64(WIDTH)), column, value.type)
+    return code.builder.fmul(value, steps)
 
 
 def _each_token(code: llvm.Code, panel: types.Array, finish: tiles.Finish, ahead: ir.Value | None = None) -> None:

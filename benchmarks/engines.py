@@ -63,7 +63,7 @@ def ours(compression: str, **settings: Any) -> Open:  # noqa: ANN401
     def start(vectors: Vectors, folder: Path) -> Search:
         from pyterrier_jacolbert import JaColBERTIndex, JaColBERTIndexer
         from pyterrier_jacolbert.index.search import search_exact, search_two_stage
-        from pyterrier_jacolbert.pipeline.retrievers import candidates_of, probes_of
+        from pyterrier_jacolbert.pipeline.retrievers import candidate_count, probes_of
 
         index = JaColBERTIndex(folder, "unused/name")
         if not index.built():
@@ -80,7 +80,7 @@ def ours(compression: str, **settings: Any) -> Open:  # noqa: ANN401
                 found = search_exact(stored.lane, queries, BEST, ranks)
             else:
                 assert stored.two_stage_lane is not None
-                count = candidates_of(settings["quality"], BEST)
+                count = candidate_count(settings["quality"], BEST)
                 probes = settings.get("n_probe") or probes_of(settings["quality"], stored.starts, None)
                 found = search_two_stage(
                     stored.two_stage_lane, queries, BEST, ranks, n_candidates=count, n_probe=probes

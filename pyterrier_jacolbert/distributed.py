@@ -24,7 +24,7 @@ from pyterrier_jacolbert.index.limits import check_num_results
 from pyterrier_jacolbert.pipeline.retrievers import (
     QUALITIES,
     BaseRetriever,
-    candidates_of,
+    candidate_count,
     check_positive,
     docno_tuple,
     probes_of,
@@ -198,7 +198,7 @@ class RayRetriever(BaseRetriever):
         queries = servers.put(vectors)
         searched = len(stored) if docids is None else len(docids)
         every = self.quality == "exact" or self.num_gpus_per_actor or stored.two_stage_lane is None
-        count = searched if every else self.n_candidates or candidates_of(self.quality, self.num_results)
+        count = searched if every else self.n_candidates or candidate_count(self.quality, self.num_results)
         if count >= searched:
             answers = self._answers(servers, "exact", queries, self.num_results, docids)
         else:

@@ -28,7 +28,7 @@ _PROBES = {"fast": 4, "balanced": 8}
 QUALITIES = (*_CANDIDATES, "exact")
 
 
-def candidates_of(quality: str, num_results: int) -> int:
+def candidate_count(quality: str, num_results: int) -> int:
     """Documents that the first stage leaves to the second."""
     times, more = _CANDIDATES[quality]
     return times * num_results + more
@@ -195,7 +195,7 @@ class Retriever(BaseRetriever):
         arguments = (vectors, self.num_results, stored.docnos.ranks, docids)
         if self.quality == "exact" or stored.two_stage_lane is None:
             return search_exact(stored.lane, *arguments)
-        count = self.n_candidates or candidates_of(self.quality, self.num_results)
+        count = self.n_candidates or candidate_count(self.quality, self.num_results)
         n_probe = self.n_probe or probes_of(self.quality, stored.starts, docids)
         return search_two_stage(stored.two_stage_lane, *arguments, n_candidates=count, n_probe=n_probe)
 

@@ -23,15 +23,18 @@ if TYPE_CHECKING:
 #: ``device``, ``model`` and token vectors a second; the others (see :data:`TERMS`) have ``documents``, ``tokens``,
 #: ``dim``, ``compression`` and ``threads``.
 FILE = Path(__file__).with_name("sizing.json")
-#: What is measured, and what it is a sum of: of ``c``, the number of centroids, ``t``, of tokens, and ``n``, of
-#: documents. A query's table has a row a centroid, and all its tokens are looked at; coding compares a token with some
-#: groups of centroids, of which there are as many as the root of their number.
+#: What is measured, and what it is a sum of: of ``c``, the number of centroids, ``t``, of tokens, ``n``, of documents,
+#: ``d``, of tokens a document, and ``v``, of tokens that a first stage looks at. A query's table has a row a centroid,
+#: and the same number of documents is scored in full; coding compares a token with some groups of centroids, of which
+#: there are as many as the root of their number.
 TERMS = {
-    "search_ms": ("1", "c", "t"),
+    "search_ms": ("d", "c", "v"),
     "build_seconds": ("1", "t", "t*sqrt(c)"),
     "build_bytes": ("1", "n"),
     "search_bytes": ("1", "n"),
 }
+#: Tokens of a query that are reckoned with.
+_QUERY_TOKENS = 24
 #: Bytes of a docno that are reckoned with, and of a document besides it: where its vectors and its name start, and the
 #: tables that find and sort names.
 _DOCNO_BYTES = 16
@@ -170,11 +173,26 @@ def _terms(measure: str, size: Size, centroids: int | None = None) -> np.ndarray
     terms = {
         "1": 1.0,
         "n": float(size.documents),
+        "d": size.tokens / size.documents * wide,
         "c": count * wide,
+        "v": looked_at(size, count),
         "t": size.tokens * wide,
         "t*sqrt(c)": size.tokens * wide * np.sqrt(count),
     }
     return np.array([terms[name] for name in TERMS[measure]])
+
+
+def looked_at(size: Size, centroids: int) -> float:
+    """Tokens of the documents that the first stage of a search looks at: of all, or of those that a probe leads to.
+
+    As if the centroids were equally common, and a document's tokens independent of each other.
+    """
+    from pyterrier_jacolbert.pipeline.retrievers import PROBED_TOKENS, PROBES
+
+    if size.tokens < PROBED_TOKENS:
+        return float(size.tokens)
+    share = min(1.0, PROBES["balanced"] * _QUERY_TOKENS / centroids)
+    return size.tokens * float(1 - (1 - share) ** (size.tokens / size.documents))
 
 
 def _token_bytes(size: Size, compression: str) -> int:

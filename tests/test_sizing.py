@@ -19,8 +19,10 @@ def measured(documents, value, measure="search_ms", **more):
 
 def test_the_model_predicts_what_grows_as_it_says():
     def milliseconds(documents):
-        centroids = 2 ** min(16, int(np.log2(16 * np.sqrt(100 * documents))))
-        return 0.5 + 4e-5 * centroids + 2e-7 * 100 * documents
+        tokens = 100 * documents
+        centroids = 2 ** min(16, int(np.log2(16 * np.sqrt(tokens))))
+        probed = 1 - (1 - 8 * 24 / centroids) ** 100 if tokens >= 5_000_000 else 1
+        return 0.5 + 4e-5 * centroids + 2e-7 * probed * tokens
 
     entries = [measured(n, milliseconds(n)) for n in (10_000, 50_000, 200_000)]
     found = sizing.predict(entries, "search_ms", Size(1_000_000, 100_000_000), "4bit")

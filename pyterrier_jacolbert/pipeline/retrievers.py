@@ -24,7 +24,7 @@ _CANDIDATES = {"fast": (1, 400), "balanced": (3, 700)}
 #: Tokens of an index from which on the first stage looks at the documents of some centroids instead of at all
 #: (benchmarks/search.py), and how many centroids for each query token.
 PROBED_TOKENS = 5_000_000
-_PROBES = {"fast": 4, "balanced": 8}
+PROBES = {"fast": 4, "balanced": 8}
 QUALITIES = (*_CANDIDATES, "exact")
 
 
@@ -43,7 +43,7 @@ def probes_of(quality: str, starts: np.ndarray, docids: np.ndarray | None) -> in
         docids: of those that are searched; None stands for all.
     """
     tokens = starts[-1] if docids is None else (starts[docids + 1] - starts[docids]).sum()
-    return None if tokens < PROBED_TOKENS else _PROBES[quality]
+    return None if tokens < PROBED_TOKENS else PROBES[quality]
 
 
 def check_positive(**numbers: int | None) -> None:

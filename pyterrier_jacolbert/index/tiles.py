@@ -32,7 +32,8 @@ _QUERY_BYTES = TILE_STEP * WIDTH  # of a step along the dimensions
 _LINE = 64
 #: Linux's arch_prctl, and what asks it to keep the tiles' data for this process.
 _ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA = 158, 0x1023, 18
-_any: Any = cgutils
+#: numba does not say its types.
+_cgutils: Any = cgutils
 
 
 def permitted() -> bool:
@@ -57,7 +58,7 @@ def open_tiles(typing_context: Any, panel: Any) -> tuple[Any, Any]:  # noqa: ANN
                 shape[16 + 2 * tile] = TILE_STEP
                 shape[48 + tile] = TILE_ROWS
             constant = ir.Constant(ir.ArrayType(llvm.I8, len(shape)), shape)
-            _call(builder, "ldtilecfg", builder.bitcast(_any.global_constant(builder, "tiles", constant), _BYTES))
+            _call(builder, "ldtilecfg", builder.bitcast(_cgutils.global_constant(builder, "tiles", constant), _BYTES))
         return context.get_dummy_value()
 
     return types.void(panel), generate
@@ -100,21 +101,21 @@ def each_token(code: llvm.Code, finish: Finish, ahead: ir.Value | None = None) -
 def _each_token_of(code: llvm.Code, across: int, finish: Finish, ahead: ir.Value | None) -> None:
     """:func:`each_token` for so many times 16 columns: 32 tokens a time, and 16 where no more are left."""
     builder, count = code.builder, code.values[2]
-    corrections = _any.alloca_once(builder, ir.ArrayType(llvm.I32, WIDTH))
+    corrections = _cgutils.alloca_once(builder, ir.ArrayType(llvm.I32, WIDTH))
     row = builder.mul(code.values[5], llvm.int64(WIDTH))
     for side in range(across):
         negated = builder.neg(code.vector(6, row, side * _LANES, _INTEGERS))
         place = builder.gep(builder.bitcast(corrections, _BYTES), [llvm.int64(side * 4 * _LANES)])
         builder.store(negated, builder.bitcast(place, _INTEGERS.as_pointer()), align=4)
-    best = [[_any.alloca_once(builder, _FLOATS) for _ in range(across)] for _ in range(2)]
+    best = [[_cgutils.alloca_once(builder, _FLOATS) for _ in range(across)] for _ in range(2)]
     for side in range(across):
         for variables in best:
             builder.store(code.vector(7, llvm.int64(0), side * _LANES, _FLOATS), variables[side])
     pairs = builder.sub(count, llvm.int64(TILE_ROWS))
-    done = _any.alloca_once(builder, llvm.I64)
+    done = _cgutils.alloca_once(builder, llvm.I64)
     builder.store(llvm.int64(0), done)
     step = llvm.int64(2 * TILE_ROWS)
-    with _any.for_range_slice(builder, llvm.int64(0), pairs, step) as (token, _):
+    with _cgutils.for_range_slice(builder, llvm.int64(0), pairs, step) as (token, _):
         _raise(code, token, best, corrections, finish, ahead)
         builder.store(builder.add(token, step), done)
     token = builder.load(done)
@@ -151,7 +152,7 @@ def _raise(
     steps = builder.udiv(dim, llvm.int64(TILE_STEP))
     query = builder.bitcast(code.data(4), _BYTES)
     query = builder.gep(query, [builder.mul(builder.mul(block, steps), llvm.int64(_QUERY_BYTES))])
-    with _any.for_range(builder, steps) as loop:
+    with _cgutils.for_range(builder, steps) as loop:
         here = builder.gep(query, [builder.mul(loop.index, llvm.int64(_QUERY_BYTES))])
         for side in range(across):
             place = builder.gep(here, [llvm.int64(side * TILE_STEP)])
@@ -162,7 +163,7 @@ def _raise(
         for down, side in tiles:
             _call(builder, "tdpbusd", _tile(down * across + side), _tile(6 + down), _tile(4 + side))
 
-    products = _any.alloca_once(builder, ir.ArrayType(llvm.I8, _TILE_BYTES * len(tiles)))
+    products = _cgutils.alloca_once(builder, ir.ArrayType(llvm.I8, _TILE_BYTES * len(tiles)))
     products.align = _LINE
     for number in range(len(tiles)):
         place = builder.gep(builder.bitcast(products, _BYTES), [llvm.int64(number * _TILE_BYTES)])
@@ -171,7 +172,7 @@ def _raise(
     before, end = builder.sub(first, starts[0]), builder.sub(builder.add(first, count), starts[0])
     before = builder.select(builder.icmp_signed(">", before, llvm.int64(0)), before, llvm.int64(0))
     end = builder.select(builder.icmp_signed("<", end, llvm.int64(TILE_ROWS)), end, llvm.int64(TILE_ROWS))
-    with _any.for_range_slice(builder, before, end, llvm.int64(1)) as (row, _):
+    with _cgutils.for_range_slice(builder, before, end, llvm.int64(1)) as (row, _):
         if ahead is not None:
             _ask_for_two(code, builder.add(builder.add(ahead, token), builder.mul(row, llvm.int64(2))))
         for down, side in tiles:

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("sizing.json")
 #: What is measured, and what it is a sum of: of ``c``, the number of centroids, ``t``, of tokens, ``n``, of documents,
 #: ``d``, of tokens a document, and ``v``, of tokens that a first stage looks at. A query's table has a row a centroid,
-#: and the same number of documents is scored in full; coding compares a token with some groups of centroids, of which
-#: there are as many as the root of their number.
+#: the same number of documents is scored in full, and the larger the table, the less of it is in a cache when a token's
+#: row is wanted; coding compares a token with some groups of centroids, of which there are as many as the root of their
+#: number.
 TERMS = {
-    "search_ms": ("d", "c", "v"),
+    "search_ms": ("d", "c", "v*sqrt(c)"),
     "build_seconds": ("1", "t", "t*sqrt(c)"),
     "build_bytes": ("1", "n"),
     "search_bytes": ("1", "n"),
@@ -175,7 +176,7 @@ def _terms(measure: str, size: Size, centroids: int | None = None) -> np.ndarray
         "n": float(size.documents),
         "d": size.tokens / size.documents * wide,
         "c": count * wide,
-        "v": looked_at(size, count),
+        "v*sqrt(c)": looked_at(size, count) * np.sqrt(count),
         "t": size.tokens * wide,
         "t*sqrt(c)": size.tokens * wide * np.sqrt(count),
     }

@@ -22,7 +22,7 @@ def test_the_model_predicts_what_grows_as_it_says():
         tokens = 100 * documents
         centroids = 2 ** min(16, int(np.log2(16 * np.sqrt(tokens))))
         probed = 1 - (1 - 8 * 24 / centroids) ** 100 if tokens >= 5_000_000 else 1
-        return 0.5 + 4e-5 * centroids + 2e-7 * probed * tokens
+        return 0.5 + 4e-5 * centroids + 1e-9 * probed * tokens * np.sqrt(centroids)
 
     entries = [measured(n, milliseconds(n)) for n in (10_000, 50_000, 200_000)]
     found = sizing.predict(entries, "search_ms", Size(1_000_000, 100_000_000), "4bit")

@@ -78,14 +78,7 @@ def ask_for_row(typing_context: Any, rows: Any, row: Any) -> tuple[Any, Any]:  #
     given = (rows, row)
 
     def generate(context: Any, builder: ir.IRBuilder, _: Any, values: Sequence[ir.Value]) -> ir.Value:  # noqa: ANN401
-        code = llvm.Code(context, builder, given, values)
-        first = builder.mul(values[1], llvm.int64(rows.dtype.bitwidth // 8))
-        for axis in range(1, rows.ndim):
-            first = builder.mul(first, code.shape(0, axis))
-        for line in (0, 64):
-            llvm.prefetch(
-                builder, builder.bitcast(code.data(0), llvm.I8.as_pointer()), builder.add(first, llvm.int64(line))
-            )
+        llvm.Code(context, builder, given, values).ask_for_row(0, values[1])
         return context.get_dummy_value()
 
     return types.void(rows, types.int64), generate

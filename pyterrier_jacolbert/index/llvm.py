@@ -36,6 +36,7 @@ class Code:
     def __init__(self, context: Any, builder: ir.IRBuilder, given: Sequence[Any], values: Sequence[ir.Value]) -> None:  # noqa: ANN401
         self.builder = builder
         self.values = values
+        self._given = given
         self._arrays = {
             number: context.make_array(kind)(context, builder, value)
             for number, (kind, value) in enumerate(zip(given, values, strict=True))
@@ -56,6 +57,18 @@ class Code:
         pointer = self.builder.bitcast(self.builder.gep(self.data(argument), [place]), kind.as_pointer())
         return self.builder.load(pointer, align=1)
 
+    def ask_for_row(self, argument: int, row: ir.Value) -> None:
+        """Asks the memory for the first 128 bytes of a row, to be read soon; there need not be such a row."""
+        kind, builder = self._given[argument], self.builder
+        first = builder.mul(row, int64(kind.dtype.bitwidth // 8))
+        for axis in range(1, kind.ndim):
+            first = builder.mul(first, self.shape(argument, axis))
+        data = builder.bitcast(self.data(argument), I8.as_pointer())
+        hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, to keep, data
+        for line in (0, 64):
+            place = builder.gep(data, [builder.add(first, int64(line))])
+            call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, *hints])
+
 
 def int64(value: int) -> ir.Constant:
     """A number, as 64 bits."""
@@ -75,9 +88,3 @@ def call(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
     declared = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call] # numba's
     return builder.call(declared, arguments)
-
-
-def prefetch(builder: ir.IRBuilder, data: ir.Value, offset: ir.Value) -> None:
-    """Asks the memory for what is so many bytes from a place, to be read soon; past an array's end nothing happens."""
-    hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # to read, to keep, data
-    call(builder, "llvm.prefetch.p0", ir.VoidType(), [builder.gep(data, [offset]), *hints])

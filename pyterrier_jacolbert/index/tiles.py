@@ -174,7 +174,9 @@ def _raise(
     end = builder.select(builder.icmp_signed("<", end, llvm.int64(TILE_ROWS)), end, llvm.int64(TILE_ROWS))
     with _cgutils.for_range_slice(builder, before, end, llvm.int64(1)) as (row, _):
         if ahead is not None:
-            _ask_for_two(code, builder.add(builder.add(ahead, token), builder.mul(row, llvm.int64(2))))
+            following = builder.add(builder.add(ahead, token), builder.mul(row, llvm.int64(2)))
+            for further in range(2):
+                code.ask_for_row(0, builder.add(following, llvm.int64(further)))
         for down, side in tiles:
             offset = builder.add(
                 llvm.int64((down * across + side) * _TILE_BYTES), builder.mul(row, llvm.int64(TILE_STEP))
@@ -184,15 +186,6 @@ def _raise(
             value = finish(total, builder.sub(builder.add(starts[down], row), first), side * _LANES)
             variable = best[down][side]
             builder.store(_greater(builder, value, builder.load(variable)), variable)
-
-
-def _ask_for_two(code: llvm.Code, row: ir.Value) -> None:
-    """Asks the memory for two rows, of which the first 128 numbers; past the last row nothing happens."""
-    builder, dim = code.builder, code.shape(0, 1)
-    for number in range(2):
-        offset = builder.mul(builder.add(row, llvm.int64(number)), dim)
-        for line in (0, _LINE):
-            llvm.prefetch(builder, code.data(0), builder.add(offset, llvm.int64(line)))
 
 
 def _greater(builder: ir.IRBuilder, value: ir.Value, other: ir.Value) -> ir.Value:

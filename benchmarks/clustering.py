@@ -21,8 +21,8 @@ from benchmarks import arguments as common
 from benchmarks.collections import Encoded, passages
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.index import centroids as clustering
-from pyterrier_jacolbert.index.codec import codec_around, random_rotation
 from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
+from pyterrier_jacolbert.index.residual_codec import codec_around, random_rotation
 from pyterrier_jacolbert.index.search import search_exact
 
 THREADS = 2

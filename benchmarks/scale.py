@@ -10,8 +10,8 @@ memory. Queries are real ones, in frames of 100; a time is the median of the rep
 recall of the first 100 is against the exact search by float32, over the same passages made again, for so many queries.
 
 Prints a line of JSON a measurement, as ``pyterrier_jacolbert/sizing.json`` has them, and writes them all to
-``FOLDER/measurements.json``. ``--predict`` fits ``plan`` to the measurements but the largest, and says how far off the
-prediction of the largest is. An index that is there is not built again.
+``FOLDER/measurements.json``. ``--predict N`` fits ``plan`` to the measurements of up to N passages alone, and says what
+it predicts for more, and how far off that is where it was measured. An index that is there is not built again.
 """
 
 from __future__ import annotations
@@ -45,10 +45,12 @@ def main() -> None:
     parser.add_argument("--passages", type=int, nargs="+", default=[10_000, 50_000, 200_000, 1_000_000])
     parser.add_argument("--compression", nargs="+", default=["4bit", "int8"])
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--recall-queries", type=int, default=100, help="0 leaves recall out")
     parser.add_argument("--remove", action="store_true", help="remove an index when it is measured")
-    parser.add_argument("--predict", action="store_true", help="only compare the plan with what was measured")
+    parser.add_argument(
+        "--predict", type=int, metavar="N", help="only say what the plan predicts for --passages over N"
+    )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -57,7 +59,7 @@ def main() -> None:
     results = arguments.folder / "measurements.json"
     entries: list[dict[str, Any]] = json.loads(results.read_text()) if results.is_file() else []
     if arguments.predict:
-        compare(entries)
+        predict(entries, arguments.predict, arguments.passages)
         return
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for compression in arguments.compression:
@@ -70,7 +72,6 @@ def main() -> None:
                 results.write_text(json.dumps(entries, indent=1) + "\n")
             if arguments.remove:
                 shutil.rmtree(arguments.folder / f"{compression}-{passages}")
-    compare(entries)
 
 
 def measured(arguments: argparse.Namespace, compression: str, passages: int) -> Iterator[dict[str, Any]]:
@@ -89,25 +90,21 @@ def measured(arguments: argparse.Namespace, compression: str, passages: int) -> 
         yield {"measure": "recall_100", "value": found["recall_100"], "threads": max(arguments.threads), **source}
 
 
-def compare(entries: list[dict[str, Any]]) -> None:
-    """Prints what the plan says of the largest collections, from the others, beside what was measured."""
+def predict(entries: list[dict[str, Any]], most: int, passages: list[int]) -> None:
+    """Prints what the plan says of more passages, fitted to the measurements of up to ``most``."""
     for measure in sizing.TERMS:
         for compression in sorted({entry["compression"] for entry in entries}):
             of_this = [e for e in entries if (e["measure"], e["compression"]) == (measure, compression)]
-            if len({entry["tokens"] for entry in of_this}) < 3:
-                continue
-            most = max(entry["tokens"] for entry in of_this)
-            largest = {e["threads"]: e for e in of_this if e["tokens"] == most}
-            one = next(iter(largest.values()))
-            size = sizing.Size(one["documents"], most, one["dim"])
-            smaller = [entry for entry in of_this if entry["tokens"] < most]
-            for threads, predicted in sizing.predict(smaller, measure, size, compression).items():
-                if threads in largest:
-                    value = largest[threads]["value"]
-                    off = predicted.value / value - 1
-                    print(
-                        f"{measure} {compression} {threads} threads: {predicted.value:.4g} for {value:.4g} ({off:+.1%})"
-                    )
+            fitted = [entry for entry in of_this if entry["documents"] <= most]
+            mean = statistics.mean(entry["tokens"] / entry["documents"] for entry in fitted)
+            for documents in (number for number in passages if number > most):
+                there = {entry["threads"]: entry["value"] for entry in of_this if entry["documents"] == documents}
+                size = sizing.Size(documents, round(documents * mean), fitted[0]["dim"])
+                for threads, predicted in sizing.predict(fitted, measure, size, compression).items():
+                    beside = "not measured"
+                    if threads in there:
+                        beside = f"{there[threads]:.4g} measured ({predicted.value / there[threads] - 1:+.1%})"
+                    print(f"{measure} {compression} {documents:,} {threads} threads: {predicted.value:.4g}, {beside}")
 
 
 def real(arguments: argparse.Namespace) -> Any:  # noqa: ANN401

@@ -202,7 +202,8 @@ def looked_at(size: Size, centroids: int) -> float:
 
 def _token_bytes(size: Size, compression: str) -> int:
     from pyterrier_jacolbert.index.build import INT8_CENTROIDS_TOKENS, default_centroids
-    from pyterrier_jacolbert.index.codec import Float16Codec, Int8Codec, packed_width
+    from pyterrier_jacolbert.index.residual_codec import packed_width
+    from pyterrier_jacolbert.index.scalar_codecs import Float16Codec, Int8Codec
 
     if compression in ("4bit", "2bit", "1bit"):
         row = packed_width(size.dim, int(compression[0])) + 4  # a centroid's number and two gains

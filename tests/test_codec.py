@@ -9,16 +9,10 @@ from hypothesis.extra import numpy as hnp
 from pyterrier_jacolbert.index import centroids as centroids_module
 from pyterrier_jacolbert.index import codec_kernels as kernels
 from pyterrier_jacolbert.index.centroids import Centroids, cluster, nearest
-from pyterrier_jacolbert.index.codec import (
-    Float16Codec,
-    Int8Codec,
-    codec_of,
-    cosine_transform,
-    lloyd_levels,
-    packed_width,
-    train_residual_codec,
-)
+from pyterrier_jacolbert.index.codec import codec_of
 from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_compression
+from pyterrier_jacolbert.index.residual_codec import lloyd_levels, packed_width, train_residual_codec
+from pyterrier_jacolbert.index.scalar_codecs import Float16Codec, Int8Codec, cosine_transform
 
 RESIDUAL = ("4bit", "2bit", "1bit")
 

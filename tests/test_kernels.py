@@ -10,10 +10,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert.index import inverted, kernels
-from pyterrier_jacolbert.index.codec import Int8Codec, packed_width
 from pyterrier_jacolbert.index.coded_lanes import Int8Lane
 from pyterrier_jacolbert.index.kernels import LAYOUTS
 from pyterrier_jacolbert.index.panels import TILE_ROWS, TILE_STEP, Panel, laid_out, rows_of
+from pyterrier_jacolbert.index.residual_codec import packed_width
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 
 DIMS = (16, 64, 96, 128, 384)
 
@@ -236,7 +237,7 @@ def test_other_processors_get_other_instructions(name, features, layouts):
 CHECK = """
 import numpy as np
 from pyterrier_jacolbert.index import kernels, llvm
-from pyterrier_jacolbert.index.codec import Int8Codec
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 from pyterrier_jacolbert.index.panels import Panel
 rng = np.random.default_rng(0)
 starts = np.array([0, 30, 37, 200], dtype=np.int64)

@@ -11,11 +11,12 @@ from sentence_transformers.util import maxsim
 
 from pyterrier_jacolbert.index import coded_lanes, lanes, search, threads
 from pyterrier_jacolbert.index.centroids import cluster
-from pyterrier_jacolbert.index.codec import Int8Codec, train_residual_codec
 from pyterrier_jacolbert.index.codec_kernels import widen, widen_reference
 from pyterrier_jacolbert.index.coded_lanes import Int8Lane, ResidualLane
 from pyterrier_jacolbert.index.kernels import segment_max, segment_max_reference
 from pyterrier_jacolbert.index.lanes import FloatLane, TokenVectors
+from pyterrier_jacolbert.index.residual_codec import train_residual_codec
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 from pyterrier_jacolbert.index.search import score_pairs, search_exact, search_two_stage
 from pyterrier_jacolbert.index.topk import top_k
 

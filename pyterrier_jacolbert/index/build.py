@@ -20,20 +20,14 @@ from typing import Any
 import numpy as np
 
 from pyterrier_jacolbert.index.centroids import cluster
-from pyterrier_jacolbert.index.codec import (
-    Int8Codec,
-    codec_of,
-    encode_in_threads,
-    nearest_in_threads,
-    random_rotation,
-    single,
-    train_on_rotated,
-)
+from pyterrier_jacolbert.index.codec import codec_of, encode_in_threads, nearest_in_threads
 from pyterrier_jacolbert.index.docnos import write_tables
 from pyterrier_jacolbert.index.files import map_array, read_json, replace_json, write_array
 from pyterrier_jacolbert.index.limits import MOST_DOCUMENTS
 from pyterrier_jacolbert.index.manifest import JOURNAL_FILE, begin_folder
+from pyterrier_jacolbert.index.residual_codec import random_rotation, train_on_rotated
 from pyterrier_jacolbert.index.rows import Arrays, Shard
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec, single
 
 #: Up to so many tokens ``compression="auto"`` is int8: 2.6 GB at 128 dimensions.
 AUTO_INT8_TOKENS = 20_000_000

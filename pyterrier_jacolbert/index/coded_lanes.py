@@ -12,7 +12,6 @@ from functools import cached_property
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, check_centroid_ids
 from pyterrier_jacolbert.index.inverted import InvertedLists, probe
 from pyterrier_jacolbert.index.kernels import (
     LAYOUTS,
@@ -24,6 +23,8 @@ from pyterrier_jacolbert.index.kernels import (
     shrink,
 )
 from pyterrier_jacolbert.index.panels import DIM_STEP, OFFSET, TILE_ROWS, TILE_STEP, WIDTH, Panel, rounded
+from pyterrier_jacolbert.index.residual_codec import ResidualCodec, check_centroid_ids
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 from pyterrier_jacolbert.index.threads import Each, in_threads, thread_count
 
 #: The fewest tokens that a thread takes up at a time: some tenths of a millisecond, and what fits its second cache.

@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from pyterrier_jacolbert.index.centroids import Centroids, cluster
-from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec
+from pyterrier_jacolbert.index.residual_codec import ResidualCodec
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 from pyterrier_jacolbert.index.stored import Stored
 
 #: Centroids where an index holds none.

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import Codec, encode_in_threads
+from pyterrier_jacolbert.index.codec import encode_in_threads
+from pyterrier_jacolbert.index.columns import Codec
 from pyterrier_jacolbert.index.files import GrowingArray, map_array, room_for
 
 

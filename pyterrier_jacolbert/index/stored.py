@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.index.codec import Int8Codec, ResidualCodec, codec_of
+from pyterrier_jacolbert.index.codec import codec_of
 from pyterrier_jacolbert.index.coded_lanes import CodedLane, Int8Lane, ResidualLane
 from pyterrier_jacolbert.index.docnos import Docnos
 from pyterrier_jacolbert.index.files import map_array, map_starts
 from pyterrier_jacolbert.index.lanes import FloatLane, Lane, TokenVectors
+from pyterrier_jacolbert.index.residual_codec import ResidualCodec
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 
 
 class Stored:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyterrier_jacolbert.index.codec import Int8Codec
 from pyterrier_jacolbert.index.panels import OFFSET
+from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
 from pyterrier_jacolbert.index.search import Found
 from pyterrier_jacolbert.index.stored import Stored
 from pyterrier_jacolbert.index.topk import top_k

@@ -35,7 +35,8 @@ from pyterrier_jacolbert.index.manifest import (
 )
 from pyterrier_jacolbert.indexer import JaColBERTIndexer
 from pyterrier_jacolbert.shard_encode import ShardedEncoding, shard_of
-from pyterrier_jacolbert.sharded import ShardedIndex, publish_shards, shards_folder
+from pyterrier_jacolbert.shard_manifest import publish_shards, shards_folder
+from pyterrier_jacolbert.sharded import ShardedIndex
 
 #: What a manifest says of how documents were read.
 _READING = ("text_field", "title_field", "store_text", "pool_factor")

@@ -5,20 +5,19 @@ Each function returns a matplotlib figure, which a notebook shows and ``.savefig
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from pyterrier_jacolbert.fonts import FONT_PACKAGE, drawable, japanese_fonts
+from pyterrier_jacolbert.drawing import name_dots, new_figure, write_in
+from pyterrier_jacolbert.fonts import drawable, japanese_fonts
 from pyterrier_jacolbert.frames import QID, QUERY
 from pyterrier_jacolbert.tokens import TEXT, Token
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from pyterrier_jacolbert.explain import Explanation
@@ -57,7 +56,7 @@ def plot_similarities(explanation: Explanation, *, special: bool = False, most: 
     there = columns >= 0
     matrix[:, there] = explanation.similarities[np.ix_(rows, columns[there])]
     fonts, draw = japanese_fonts(), drawable()
-    figure, axes = _figure(max(4.0, 0.27 * len(columns) + 2.6), max(2.2, 0.3 * len(rows) + 1.7))
+    figure, axes = new_figure(max(4.0, 0.27 * len(columns) + 2.6), max(2.2, 0.3 * len(rows) + 1.7))
     image = axes.imshow(matrix, cmap="YlOrBr", aspect="auto", vmin=float(np.nanmin(matrix)), vmax=1.0)
     from matplotlib.patches import Rectangle
 
@@ -73,7 +72,7 @@ def plot_similarities(explanation: Explanation, *, special: bool = False, most: 
     axes.set_title(draw(explanation.query[: 2 * _QUERY_CHARACTERS]), loc="left", fontsize=11)
     figure.colorbar(image, ax=axes, label="cosine", fraction=0.03, pad=0.02)
     axes.tick_params(length=0)
-    _write_in(axes, fonts)
+    write_in(axes, fonts)
     return figure
 
 
@@ -106,7 +105,7 @@ def plot_differences(
     differences = query_differences(perquery, baseline, system, measure=measure)
     measure = measure or str(perquery["measure"].iloc[0])
     fonts, draw = japanese_fonts(), drawable()
-    figure, axes = _figure(9.5, 4.2)
+    figure, axes = new_figure(9.5, 4.2)
     values = differences.to_numpy()
     places = np.arange(len(values))
     axes.bar(places, values, width=1.0, color=np.where(values > 0, _MORE, _LESS))
@@ -124,7 +123,7 @@ def plot_differences(
     texts = {} if topics is None else dict(zip(topics[QID], topics[QUERY], strict=True))
     lines = _extremes(differences, texts, named)
     axes.text(1.02, 1.0, "\n".join(map(draw, lines)), transform=axes.transAxes, va="top", fontsize=9, linespacing=1.5)
-    _write_in(axes, fonts)
+    write_in(axes, fonts)
     return figure
 
 
@@ -178,7 +177,7 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
     if measure not in measures:
         raise ValueError(f"The table has no measure {measure!r}; name one of {', '.join(measures)}.")
     fonts, draw = japanese_fonts(), drawable()
-    figure, axes = _figure(8.0, 4.4)
+    figure, axes = new_figure(8.0, 4.4)
     from matplotlib.ticker import LogLocator, NullFormatter
 
     ordered = table.sort_values(["mrt", measure], ascending=[True, False], kind="stable")
@@ -195,8 +194,8 @@ def plot_latency(table: pd.DataFrame, *, measure: str | None = None) -> Figure:
     axes.set_xlabel("milliseconds a query (mrt)")
     axes.set_ylabel(measure)
     axes.set_title("Quality against time; the line joins what none beats in both", loc="left", fontsize=11)
-    _name_dots(axes, times, values, [draw(str(name)) for name in ordered["name"]], fonts)
-    _write_in(axes, fonts)
+    name_dots(axes, times, values, [draw(str(name)) for name in ordered["name"]], fonts)
+    write_in(axes, fonts)
     return figure
 
 
@@ -223,7 +222,7 @@ def plot_training(*runs: str | Path) -> Figure:
             raise FileNotFoundError(f"There is no log {path}; give the folder of a training run.")
         logs[run.name] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     measured = any("held_out" in line for log in logs.values() for line in log)
-    figure, axes = _figure(8.0, 5.2 if measured else 3.6)
+    figure, axes = new_figure(8.0, 5.2 if measured else 3.6)
     from matplotlib.ticker import MaxNLocator
 
     panels = [("loss", "training loss", axes)]
@@ -292,7 +291,7 @@ def plot_lengths(index: SearchedIndex, *, bins: int = 60) -> Figure:
     statistics = length_statistics(index)
     lengths = _lengths(index)
     longest = int(statistics["longest"])
-    figure, axes = _figure(8.0, 3.6)
+    figure, axes = new_figure(8.0, 3.6)
     step = max(1, -(-(longest + 1) // bins))
     axes.hist(lengths, bins=(np.arange(0, longest + step + 1, step) - 0.5).tolist(), color=_MORE)
     for name, style in (("median", "-"), ("95 %", "--")):
@@ -326,81 +325,6 @@ def _columns(best: np.ndarray, count: int, most: int) -> np.ndarray:
     chosen = np.unique(best)
     gaps = np.flatnonzero(np.diff(chosen) > 1) + 1
     return np.insert(chosen, gaps, -1)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches, which a notebook shows once: where it is returned."""
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(f"Plots need matplotlib ({error}); pip install matplotlib {FONT_PACKAGE}") from error
-    figure, axes = pyplot.subplots(figsize=(width, height), layout="constrained", dpi=120)
-    pyplot.close(figure)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return figure, axes
-
-
-def _name_dots(axes: Axes, x: np.ndarray, y: np.ndarray, names: list[str], fonts: list[str]) -> None:
-    """Writes names beside dots, each where it covers no other name and no dot, if it can; a line leads to a far one."""
-    from matplotlib.path import Path as Line
-    from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
-
-    cast("Figure", axes.figure).draw_without_rendering()  # where the dots are is known after that
-    dots = axes.transData.transform(np.column_stack([x, y]))
-    middle = axes.bbox.x0 + 0.6 * axes.bbox.width
-    taken = [Bbox.from_bounds(across - 5, up - 5, 10, 10) for across, up in dots.tolist()]
-    lines: list[Line] = []
-    heights = (7, -13, 20, -26, 33, -39, 46, -52, 59, -65)
-    for number, (dot, name) in enumerate(zip(dots, names, strict=True)):
-        align = "right" if dot[0] > middle else "left"
-        beside = [-across if align == "right" else across for across in (7, 40, 80)]
-        others = taken[:number] + taken[number + 1 :]
-        best: tuple[int, Text, Bbox, Line | None] | None = None
-        for across, height in itertools.product(beside, heights):
-            near = height in heights[:2] and across == beside[0]
-            text = axes.annotate(
-                name,
-                (x[number], y[number]),
-                (across, height),
-                textcoords="offset points",
-                ha=align,
-                fontsize=9,
-                fontfamily=fonts,
-                arrowprops=None if near else {"arrowstyle": "-", "linewidth": 0.5},
-            )
-            text.set_in_layout(False)  # or the dots would move
-            text.get_window_extent()  # puts the words in their place
-            box = Text.get_window_extent(text)  # of the words, without the line
-            foot = (np.clip(dot[0], box.x0, box.x1), box.y0 if height > 0 else box.y1)
-            line = None if near else Line([dot, foot])
-            outside = not (axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1 and axes.bbox.x0 < box.x0)
-            crossed = sum(other.intersects_bbox(box) for other in lines)
-            crossed += 0 if line is None else sum(map(line.intersects_bbox, others))
-            cost = 100 * (outside + sum(map(box.overlaps, taken))) + crossed
-            if best is None or cost < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (cost, text, box, line)
-            else:
-                text.remove()
-            if best[0] == 0:
-                break
-        assert best is not None
-        taken.append(best[2])
-        lines += [best[3]] if best[3] is not None else []
-
-
-def _write_in(axes: Axes, fonts: list[str]) -> None:
-    """Sets all text of a plot in the fonts, as it stands: a ``$`` is no formula."""
-    for text in [axes.title, *axes.get_xticklabels(), *axes.get_yticklabels(), *axes.texts, *_titles(axes)]:
-        text.set_fontfamily(fonts)
-        text.set_parse_math(False)
-
-
-def _titles(axes: Any) -> list[Any]:  # noqa: ANN401 (matplotlib keeps the left title to itself)
-    return [axes._left_title, axes.xaxis.label, axes.yaxis.label]
 
 
 def _label(token: Token) -> str:

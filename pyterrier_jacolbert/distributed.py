@@ -47,7 +47,9 @@ class RayExecutor:
     """Builds on a Ray cluster: ``JaColBERTIndexer(path, model, executor=RayExecutor(num_workers=4))``.
 
     Workers hold a model each, and take blocks of ``shard_documents`` documents as they are free, two at a time, so that
-    no more than ``2 * num_workers`` blocks are under way. The index does not depend on their number.
+    no more than ``2 * num_workers`` blocks are under way. The index does not depend on their number. Blocks go through
+    an ActorPool, because Ray Data takes no iterator (ray-project/ray#39737); documents that Ray Data reads come as
+    ``index(dataset.iter_rows())``, with the same docids every time if it is told to preserve their order.
 
     Without a running Ray, one is started on this machine; with one worker a GPU, several GPUs of one machine serve.
 

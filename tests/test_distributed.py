@@ -40,7 +40,7 @@ def topics():
 @pytest.fixture(scope="module")
 def ray():
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'pyterrier-jacolbert[ray]'")
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False)  # whatever else runs
     yield ray
     ray.shutdown()
 
@@ -92,6 +92,21 @@ def test_settings_are_checked():
 @pytest.mark.parametrize("workers", [1, 3])
 def test_any_number_of_workers_makes_the_same_bytes(ray, serial, tmp_path, workers):
     made = on_ray(tmp_path / "i", workers).index(documents(range(COUNT)))
+    assert contents(made.path) == contents(serial.path)
+
+
+def test_documents_may_come_out_of_ray_data(ray, serial, tmp_path):
+    pytest.importorskip("pyarrow", reason="Ray Data needs pyarrow, which is not installed")
+    frames = [
+        pd.DataFrame(
+            [{"docno": doc["docno"], "flat": doc["doc_embs"].ravel()} for doc in documents(range(at, at + 50))]
+        )
+        for at in range(0, COUNT, 50)
+    ]
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    rows = ray.data.from_pandas(frames).map(lambda row: row).iter_rows()
+    docs = ({"docno": row["docno"], "doc_embs": row["flat"].reshape(-1, DIM)} for row in rows)
+    made = on_ray(tmp_path / "i", 2).index(docs)
     assert contents(made.path) == contents(serial.path)
 
 

@@ -57,7 +57,8 @@ def _indexes(size: Size, entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         disk, peak = (f"{count(size, compression) / 1e9:,.1f} GB" for count in (disk_bytes, disk_bytes_building))
         predicted = ((predict(entries, measure, size, compression), unit, one) for measure, _, unit, one in _COLUMNS)
         yield _row(compression, disk, peak, *(_shown(*cell) for cell in predicted))
-    yield "disk: by the format, right to a few in a hundred; a search is fastest where memory holds as much"
+    yield "disk: by the format, right to a few in a hundred; where memory does not hold as much, a search takes several"
+    yield "times as long as said here (benchmarks/RESULTS.md)"
     yield "times: by the measurements in sizing.json, on their machines; the error is that of predicting the largest"
     yield "measurement from the others, and a collection far beyond it may be further off"
 

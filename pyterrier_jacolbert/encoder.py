@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from sentence_transformers.base.modules import Transformer
 
+from pyterrier_jacolbert.index.threads import Each, in_lone_threads
 from pyterrier_jacolbert.packed_linear import pack_linears
 from pyterrier_jacolbert.query_length import QueryLength, most_tokens, resolve_query_length, target_length
 
@@ -127,15 +128,21 @@ class TokenEncoder:
         if progress is not None and "" in copies:
             progress(copies[""])
         backbone = self._float32 if self._reduced is None else self._reduced
+
+        def forward(features: dict[str, Any]) -> list[np.ndarray]:
+            return self._forward(features, "document", backbone)
+
+        # On a CPU a batch is one thread's work: its vectors are the same whatever the number of threads.
+        each: Each = in_lone_threads if self.device.type == "cpu" else map
         # Longest first: memory peaks at the start, not at the end of a long run.
         distinct = sorted(copies.keys() - {""}, key=lambda text: (-len(text), text))
         for group, ids in self._tokenised_groups(distinct):
             lengths = [len(tokens) for tokens in ids]
             order = sorted(range(len(group)), key=lambda i: (-lengths[i], group[i]))
-            for batch in _batches(order, lengths, self.batch_tokens):
-                features = self._document_features([ids[i] for i in batch])
-                for i, rows in zip(batch, self._forward(features, "document", backbone), strict=True):
-                    vectors[group[i]] = rows
+            batches = list(_batches(order, lengths, self.batch_tokens))
+            padded = (self._document_features([ids[i] for i in batch]) for batch in batches)
+            for batch, found in zip(batches, each(forward, padded), strict=True):
+                vectors.update(zip((group[i] for i in batch), found, strict=True))
                 if progress is not None:
                     progress(sum(copies[group[i]] for i in batch))
         return [vectors[text] for text in texts]

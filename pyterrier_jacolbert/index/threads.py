@@ -61,10 +61,29 @@ def in_threads(function: Callable[[_Given], _Made], values: Iterable[_Given]) ->
     return (made[place] for place in range(len(given)))
 
 
+def in_lone_threads(function: Callable[[_Given], _Made], values: Iterable[_Given]) -> Iterator[_Made]:
+    """As :func:`in_threads`, with torch's products too in the thread that calls for them.
+
+    Many small products gain nothing by threads of their own; and how a library divides one among its threads can change
+    how it is rounded, so that what is made would depend on their number.
+    """
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 0
+
+    def alone(value: _Given) -> _Made:
+        if torch:
+            torch.set_num_threads(1)
+        return function(value)
+
+    try:
+        return iter(list(in_threads(alone, values)))
+    finally:
+        if torch:
+            torch.set_num_threads(before)
+
+
 def by_rows(function: Callable[[slice], _Made], n_rows: int) -> list[_Made]:
     """Calls a function with the pieces of some rows, in threads; how they are cut depends on the number alone.
-
-    Each piece is one thread's work, torch's products too: many small ones gain nothing by threads of their own.
 
     Args:
         function: takes a slice of the rows; row by row, it gives the same whatever the slice.
@@ -73,20 +92,8 @@ def by_rows(function: Callable[[slice], _Made], n_rows: int) -> list[_Made]:
     Returns:
         What it made, in order; of one empty slice where there are no rows.
     """
-    torch = sys.modules.get("torch")
-    before = torch.get_num_threads() if torch else 0
-
-    def alone(piece: slice) -> _Made:
-        if torch:
-            torch.set_num_threads(1)
-        return function(piece)
-
-    try:
-        pieces = [slice(first, min(first + _PIECE_ROWS, n_rows)) for first in range(0, max(1, n_rows), _PIECE_ROWS)]
-        return list(in_threads(alone, pieces))
-    finally:
-        if torch:
-            torch.set_num_threads(before)
+    pieces = [slice(first, min(first + _PIECE_ROWS, n_rows)) for first in range(0, max(1, n_rows), _PIECE_ROWS)]
+    return list(in_lone_threads(function, pieces))
 
 
 @cache

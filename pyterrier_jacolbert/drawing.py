@@ -12,7 +12,6 @@ from pyterrier_jacolbert.fonts import FONT_PACKAGE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -116,7 +116,7 @@ class TokenEncoder:
 
         Args:
             texts: the documents; "" gives no vectors.
-            progress: called with the number of texts done, as they are done.
+            progress: called with the number of texts done, as they are done; on a CPU, when some hundreds are.
 
         Returns:
             For each text its vectors: float32 ``(n_tokens, dim)``, unit rows, skipped punctuation left out.

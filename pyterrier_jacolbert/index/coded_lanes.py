@@ -186,7 +186,7 @@ class Prepared:
 
 
 class Int8Lane(CodedLane):
-    """Documents in the codes of :class:`~pyterrier_jacolbert.index.codec.Int8Codec`.
+    """Documents in the codes of :class:`~pyterrier_jacolbert.index.scalar_codecs.Int8Codec`.
 
     Args:
         columns: what the codec makes; ``dim`` a multiple of 16.
@@ -241,7 +241,7 @@ class Int8Lane(CodedLane):
 
 
 class ResidualLane(CodedLane):
-    """Documents in the codes of a :class:`~pyterrier_jacolbert.index.codec.ResidualCodec`.
+    """Documents in the codes of a :class:`~pyterrier_jacolbert.index.residual_codec.ResidualCodec`.
 
     The centroid's part of a score is in float32; the residual's levels are rounded to 8 bits.
 

@@ -88,8 +88,8 @@ def maxsim_int8(
     """MaxSim of a query and documents in int8.
 
     Args:
-        codes: uint8 ``(n_tokens, dim)``, :class:`~pyterrier_jacolbert.index.codec.Int8Codec`'s; ``dim`` is a multiple
-            of 16. For a panel in tiles at least 16 rows.
+        codes: uint8 ``(n_tokens, dim)``, :class:`~pyterrier_jacolbert.index.scalar_codecs.Int8Codec`'s; ``dim`` is a
+            multiple of 16. For a panel in tiles at least 16 rows.
         scales: uint16 ``(n_tokens,)``, the bits of float16 numbers that are not negative.
         starts: int64 ``(n_docs + 1,)``.
         docids: int64 ``(n,)``.
@@ -180,7 +180,7 @@ def maxsim_residual(
     """MaxSim of a query and documents in residual codes.
 
     Args:
-        residuals: uint8 ``(n_tokens, width)``, as :func:`~pyterrier_jacolbert.index.codec.packed_width` says.
+        residuals: uint8 ``(n_tokens, width)``; see :func:`~pyterrier_jacolbert.index.residual_codec.packed_width`.
         centroid_ids: uint16 ``(n_tokens,)``.
         gains: uint8 ``(n_tokens, 2)``.
         starts: int64 ``(n_docs + 1,)``.

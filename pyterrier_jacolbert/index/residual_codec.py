@@ -137,7 +137,7 @@ class ResidualCodec:
         return codes, np.clip(lengths, _LEAST, _GREATEST), sums
 
     def parameters(self) -> dict[str, np.ndarray]:
-        """What :func:`codec_of` needs besides the compression's name."""
+        """What :func:`~pyterrier_jacolbert.index.codec.codec_of` needs besides the compression's name."""
         names = ("centroids", "rotation", "spreads", "levels", "gain_range")
         return {name: getattr(self, name) for name in names}
 

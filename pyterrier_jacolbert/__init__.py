@@ -1,6 +1,6 @@
 """JaColBERTv2.5 in PyTerrier: Japanese multi-vector retrieval as pipelines.
 
-The names load what they need when they are first used: importing the package loads neither torch nor numba nor Java.
+Names load what they need on first use: importing the package loads neither torch nor numba nor Java.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert import datasets
+from pyterrier_jacolbert._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifact import JaColBERTIndex
-    from pyterrier_jacolbert.bm25 import JapaneseBM25
+    from pyterrier_jacolbert.artifacts.bm25 import JapaneseBM25
+    from pyterrier_jacolbert.artifacts.index import JaColBERTIndex
+    from pyterrier_jacolbert.artifacts.sharded import ShardedIndex
     from pyterrier_jacolbert.indexer import JaColBERTIndexer
-    from pyterrier_jacolbert.japanese import JapaneseTokens
     from pyterrier_jacolbert.model import JaColBERT
-    from pyterrier_jacolbert.sharded import ShardedIndex
+    from pyterrier_jacolbert.pipeline.japanese_tokens import JapaneseTokens
 
-__version__ = "0.1.0"
 __all__ = [
     "JaColBERT",
     "JaColBERTIndex",
@@ -29,23 +29,24 @@ __all__ = [
     "datasets",
 ]
 
-_HOMES = {
+#: The module of each public name.
+_MODULES = {
     "JaColBERT": "model",
-    "JaColBERTIndex": "artifact",
+    "JaColBERTIndex": "artifacts.index",
     "JaColBERTIndexer": "indexer",
-    "JapaneseBM25": "bm25",
-    "JapaneseTokens": "japanese",
-    "ShardedIndex": "sharded",
+    "JapaneseBM25": "artifacts.bm25",
+    "JapaneseTokens": "pipeline.japanese_tokens",
+    "ShardedIndex": "artifacts.sharded",
 }
 
 datasets.register()
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

@@ -1,4 +1,4 @@
-"""The door to a checkpoint: JaColBERT makes encoders and re-rankers."""
+"""JaColBERT: a checkpoint and its settings, with factory methods for encoders, re-rankers and explainers."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyterrier_jacolbert.query_length import QueryLength, check_query_length
-from pyterrier_jacolbert.transformer import describe, same_settings
+from pyterrier_jacolbert.encoding.query_length import QueryLength, check_query_length
+from pyterrier_jacolbert.index.limits import check_choice, check_positive
+from pyterrier_jacolbert.pipeline.base import describe, same_settings
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
-    from pyterrier_jacolbert.encoder import TokenEncoder
+    from pyterrier_jacolbert.encoding.encoder import TokenEncoder
     from pyterrier_jacolbert.explain import Explanation
     from pyterrier_jacolbert.pipeline.encoders import DocEncoder, QueryEncoder
     from pyterrier_jacolbert.pipeline.explainers import TextExplainer
-    from pyterrier_jacolbert.pipeline.scorers import TextScorer
+    from pyterrier_jacolbert.pipeline.passages import JapanesePassages
+    from pyterrier_jacolbert.pipeline.rerankers import TextReranker
 
 DEFAULT_CHECKPOINT = "answerdotai/JaColBERTv2.5"
+#: Smallest limit on the tokens of a document or a batch: special tokens, a marker and one token of text.
+_MIN_TOKENS = 4
 
 
 class JaColBERT:
-    """A ColBERT checkpoint and how it is used. Making one is cheap: the weights load when a text is first encoded.
+    """A ColBERT checkpoint and its settings. Construction is cheap: the weights load when a text is first encoded.
 
     Args:
-        model: a folder or hub name of a checkpoint (Stanford ColBERT's layout, PyLate's or Sentence Transformers'
-            own), a ready ``MultiVectorEncoder``, or ``"mini"``: a small Japanese checkpoint that ships with the package
-            (a folder of that name is ``"./mini"``).
-        revision: the hub revision.
+        model: folder or hub name of a checkpoint (in the layout of Stanford ColBERT, PyLate or Sentence Transformers),
+            a ``MultiVectorEncoder``, or ``"mini"``: a small Japanese checkpoint that ships with the package (a folder
+            of that name is ``"./mini"``).
+        revision: revision on the hub.
         device: ``"cpu"``, ``"cuda"``, ...; None takes a GPU if there is one.
-        dtype: how documents are encoded: ``"auto"`` is bfloat16 where the device multiplies it natively and float32
-            elsewhere; ``"float32"`` for bit-true work; ``"bfloat16"``. Queries are always encoded in float32.
-        query_length: the rule for [MASK] augmentation: ``"dynamic"`` (the paper's), ``"evaluator"`` (the author's
-            evaluation code), a fixed number of positions, or None for none; see
-            :func:`pyterrier_jacolbert.query_length.target_length`. ``"auto"`` is ``"dynamic"`` for a checkpoint that
-            was trained with augmentation, and None for another.
-        max_document_length: the most tokens of a document, special tokens included; None takes the checkpoint's
-            (300 for JaColBERTv2.5).
-        truncate_dim: keeps so many leading numbers of each token vector (Matryoshka); for checkpoints that were trained
-            for it.
-        batch_tokens: the most padded tokens in a batch; None chooses by device.
+        dtype: precision in which documents are encoded: ``"auto"`` is bfloat16 if the device multiplies it natively,
+            and float32 otherwise; ``"float32"`` is for bit-exact work; ``"bfloat16"``. Queries are always encoded in
+            float32.
+        query_length: rule for [MASK] augmentation: ``"dynamic"`` (the paper's), ``"evaluator"`` (that of the author's
+            evaluation code), a fixed number of positions, or None for no augmentation. ``"auto"`` is ``"dynamic"`` for
+            a checkpoint that was trained with augmentation, and None for others.
+        max_document_length: maximum number of tokens of a document, special tokens included; None takes the
+            checkpoint's (300 for JaColBERTv2.5).
+        truncate_dim: keeps this number of leading dimensions of each token vector (Matryoshka), for checkpoints that
+            were trained for it.
+        batch_tokens: maximum number of padded tokens in a batch; None depends on the device.
         verbose: whether to show progress bars.
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: a setting that is none of the above.
+        ValueError: a setting is out of its range.
 
     Example:
         >>> model = JaColBERT()  # doctest: +SKIP
@@ -71,20 +75,18 @@ class JaColBERT:
     ) -> None:
         model = str(model) if hasattr(model, "__fspath__") else model
         check_query_length(query_length)
-        if dtype not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"dtype must be 'auto', 'float32' or 'bfloat16', not {dtype!r}.")
+        check_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
+        check_positive(optional=True, truncate_dim=truncate_dim)
         for name, number in (("max_document_length", max_document_length), ("batch_tokens", batch_tokens)):
-            if number is not None and (not isinstance(number, int) or number < 4):
-                raise ValueError(f"{name} must be a number of tokens (4 or more) or None, not {number!r}.")
-        if truncate_dim is not None and (not isinstance(truncate_dim, int) or truncate_dim < 1):
-            raise ValueError(f"truncate_dim must be a number of dimensions (1 or more) or None, not {truncate_dim!r}.")
+            if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < _MIN_TOKENS):
+                raise ValueError(f"{name} must be a number of tokens ({_MIN_TOKENS} or more) or None, not {number!r}.")
         if isinstance(model, str):
-            from pyterrier_jacolbert.checkpoint import check_folder
+            from pyterrier_jacolbert.encoding.checkpoint import check_folder
 
             check_folder(model)
         elif not hasattr(model, "encode_query"):
             raise ValueError(
-                f"model must be a folder, a hub name or a MultiVectorEncoder, not a {type(model).__name__}."
+                f"model must be a folder, a hub name or a MultiVectorEncoder, not of type {type(model).__name__}."
             )
         self.model = model
         self.revision = revision
@@ -100,14 +102,16 @@ class JaColBERT:
 
     @property
     def encoder(self) -> TokenEncoder:
-        """The loaded checkpoint; loads it the first time.
+        """The checkpoint, which is loaded on first access.
 
         Raises:
-            FileNotFoundError, ValueError, ImportError: as :func:`pyterrier_jacolbert.checkpoint.load_checkpoint`.
+            FileNotFoundError: the checkpoint cannot be found.
+            ValueError: it is not a ColBERT checkpoint.
+            ImportError: its tokenizer needs a package that is not installed.
         """
         if self._encoder is None:
-            from pyterrier_jacolbert.checkpoint import load_checkpoint
-            from pyterrier_jacolbert.encoder import TokenEncoder
+            from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint
+            from pyterrier_jacolbert.encoding.encoder import TokenEncoder
 
             if isinstance(self.model, str):
                 loaded = load_checkpoint(self.model, self.revision, self.device)
@@ -130,16 +134,16 @@ class JaColBERT:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of the weights (loads the checkpoint); see :func:`pyterrier_jacolbert.checkpoint.fingerprint`."""
+        """Digest of the weights, which are loaded for it."""
         if self._fingerprint is None:
-            from pyterrier_jacolbert.checkpoint import fingerprint
+            from pyterrier_jacolbert.encoding.checkpoint import fingerprint
 
             self._fingerprint = fingerprint(self.encoder.model)
         return self._fingerprint
 
     @property
     def dim(self) -> int:
-        """The dimensions of a token vector (loads the checkpoint)."""
+        """Dimensions of a token vector, for which the checkpoint is loaded."""
         return self.encoder.dim
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -149,7 +153,7 @@ class JaColBERT:
             texts: queries; each distinct one is encoded once.
 
         Returns:
-            For each float32 ``(n_positions, dim)``, unit rows, [MASK] positions included.
+            float32 ``(n_positions, dim)`` for each query, unit rows, [MASK] positions included.
         """
         return self.encoder.encode_queries(texts)
 
@@ -159,16 +163,16 @@ class JaColBERT:
         """Encodes documents as token vectors.
 
         Args:
-            texts: documents, title first where they have one.
-            progress: called with the number of texts done, as they are done.
+            texts: documents, title first if they have one.
+            progress: called with numbers of texts as they are done.
 
         Returns:
-            For each float32 ``(n_tokens, dim)``, unit rows; none for "".
+            float32 ``(n_tokens, dim)`` for each document, unit rows; no rows for "".
         """
         return self.encoder.encode_documents(texts, progress)
 
     def query_encoder(self) -> QueryEncoder:
-        """A transformer that adds ``query_embs`` to frames with ``query``.
+        """Creates a transformer that adds ``query_embs`` to frames with ``query``.
 
         Returns:
             The transformer.
@@ -178,11 +182,11 @@ class JaColBERT:
         return QueryEncoder(self)
 
     def doc_encoder(self, *, text_field: str = "text", title_field: str | None = None) -> DocEncoder:
-        """A transformer that adds ``doc_embs`` to frames with documents.
+        """Creates a transformer that adds ``doc_embs`` to frames with documents.
 
         Args:
-            text_field: the column with the text.
-            title_field: a column put before the text, with a space between.
+            text_field: column with the text.
+            title_field: column put before the text, with a space between.
 
         Returns:
             The transformer.
@@ -191,26 +195,51 @@ class JaColBERT:
 
         return DocEncoder(self, text_field=text_field, title_field=title_field)
 
-    def text_scorer(self, *, text_field: str = "text", title_field: str | None = None) -> TextScorer:
-        """A re-ranker that encodes the documents' text, each distinct text once.
+    def text_scorer(self, *, text_field: str = "text", title_field: str | None = None) -> TextReranker:
+        """Creates a re-ranker that encodes the text of documents, each distinct text once.
 
         Args:
-            text_field: the column with the text.
-            title_field: a column put before the text, with a space between.
+            text_field: column with the text.
+            title_field: column put before the text, with a space between.
 
         Returns:
             The transformer.
         """
-        from pyterrier_jacolbert.pipeline.scorers import TextScorer
+        from pyterrier_jacolbert.pipeline.rerankers import TextReranker
 
-        return TextScorer(self, text_field=text_field, title_field=title_field)
+        return TextReranker(self, text_field=text_field, title_field=title_field)
 
-    def explainer(self, *, text_field: str = "text", title_field: str | None = None) -> TextExplainer:
-        """A transformer that adds ``contributions``, what each query token gave to the score of :meth:`text_scorer`.
+    def passages(
+        self,
+        *,
+        length: int | None = None,
+        stride: int | None = None,
+        prepend: str | None = "title",
+        text_field: str = "text",
+    ) -> JapanesePassages:
+        """Creates a transformer that splits long documents into passages of whole sentences.
 
         Args:
-            text_field: the column with the text.
-            title_field: a column put before the text, with a space between.
+            length: maximum number of tokens of a passage, without special tokens and what is prepended; None takes as
+                many as the model leaves.
+            stride: maximum number of tokens from the start of a passage to the start of the next; None takes
+                ``length``.
+            prepend: column put before each passage, with a space between; None prepends nothing.
+            text_field: column with the text.
+
+        Returns:
+            The transformer; see :class:`~pyterrier_jacolbert.pipeline.JapanesePassages`.
+        """
+        from pyterrier_jacolbert.pipeline.passages import JapanesePassages
+
+        return JapanesePassages(self, length=length, stride=stride, prepend=prepend, text_field=text_field)
+
+    def explainer(self, *, text_field: str = "text", title_field: str | None = None) -> TextExplainer:
+        """Creates a transformer that adds ``contributions``, the share of each query token in the score.
+
+        Args:
+            text_field: column with the text.
+            title_field: column put before the text, with a space between.
 
         Returns:
             The transformer.
@@ -220,26 +249,27 @@ class JaColBERT:
         return TextExplainer(self, text_field=text_field, title_field=title_field)
 
     def explain(self, query: str, text: str) -> Explanation:
-        """Why a text scores as it does for a query: which of its tokens each query token met.
+        """Explains the score of a text for a query: which of its tokens each query token matched.
 
         Args:
             query: a query.
-            text: a document's text; put its title before it, with a space between, if the scorer did.
+            text: text of a document; put its title before it, with a space between, if the re-ranker did.
 
         Returns:
-            What a notebook shows as the text with what matched shaded; also ``.to_frame()`` and ``.plot()``.
+            An explanation, which a notebook shows as the text with matches shaded; it also has ``.to_frame()`` and
+            ``.plot()``.
 
         Raises:
             ValueError: the query or text is not a string, or holds a lone surrogate.
         """
-        from pyterrier_jacolbert.explain import explain_text
+        from pyterrier_jacolbert.explain.build import explain_text
 
         return explain_text(self, query, text)
 
     def settings(self) -> dict[str, Any]:
-        """What an index records, so that queries are later encoded as its documents were.
+        """Returns what an index records, so that queries are later encoded as its documents were.
 
-        ``model`` is None for a ready MultiVectorEncoder, which no file names; ``fingerprint`` tells weights apart.
+        ``model`` is None for a ``MultiVectorEncoder``, which has no name; ``fingerprint`` identifies the weights.
 
         Returns:
             ``model``, ``revision``, ``query_length``, ``max_document_length``, ``truncate_dim`` and ``fingerprint``.
@@ -263,10 +293,10 @@ class JaColBERT:
         return describe(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Loaded weights stay behind: a copy loads them again from the name, or carries the encoder it was given.
+        # Loaded weights are not pickled: a copy loads them again by name, or carries the encoder that it was given.
         return {**self.__dict__, "_encoder": None}
 
 
 def as_model(model: JaColBERT | str | MultiVectorEncoder) -> JaColBERT:
-    """A :class:`JaColBERT` of whatever names or is one."""
+    """Returns a :class:`JaColBERT`, constructed from a name or a ``MultiVectorEncoder`` if need be."""
     return model if isinstance(model, JaColBERT) else JaColBERT(model)

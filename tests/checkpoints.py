@@ -1,6 +1,6 @@
-"""Tiny JaColBERT checkpoints with random weights, for tests: the files of a released one, a thousandth of the size.
+"""Writes tiny JaColBERT checkpoints with random weights for tests, a thousandth of the size of released ones.
 
-The layout is Stanford ColBERT's, the one that the JaColBERT family is released in: `config.json` with
+The layout is Stanford ColBERT's, in which the JaColBERT family is released: `config.json` with
 `architectures: ["HF_ColBERT"]`, `model.safetensors` with `bert.*` and `linear.weight`, tokenizer files and
 `artifact.metadata`.
 """
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-# The released vocabulary starts with these too, so markers and special tokens have the released ids (0 to 6).
+# The released vocabulary also starts with these, so markers and special tokens have the released ids (0 to 6).
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]")
 QUERY_MARKER, DOC_MARKER = "[unused0]", "[unused1]"
 MAX_POSITIONS = 512
-ADDED = 0.4  # what a block adds to the residual stream, of what it would at unit scale
+RESIDUAL_SCALE = 0.4  # scale of what each block adds to the residual stream
 
 
 def write_stanford_checkpoint(
@@ -33,23 +33,23 @@ def write_stanford_checkpoint(
     query_maxlen: int = 32,
     doc_maxlen: int = 300,
 ) -> Path:
-    """Write a random JaColBERT checkpoint in Stanford ColBERT's layout.
+    """Writes a random JaColBERT checkpoint in Stanford ColBERT's layout.
 
-    The weights are drawn so that a token's vector depends mostly on the token and a little on its place and neighbours:
-    vectors of different tokens spread over the sphere. Rankings mean little: the [MASK] vectors, over half of a short
-    query, are noise. The same arguments give the same bytes.
+    The weights are drawn so that a token's vector depends mostly on the token and a little on its position and
+    neighbours: vectors of different tokens spread over the sphere. Rankings mean little: the [MASK] vectors, over half
+    of a short query, are noise. The same arguments give the same bytes.
 
     Args:
-        folder: Where to write; created if need be.
-        tokenizer_folder: A folder with `vocab.txt` and `tokenizer_config.json` to copy. None writes
-            `tiny_vocabulary()`, cut by MeCab and WordPiece as the released tokenizer is.
-        hidden: Width of the encoder.
-        layers: Layers of the encoder.
-        heads: Attention heads; must divide `hidden`.
-        dim: Width of a token vector.
-        seed: Seed of the weights.
-        query_maxlen: Query length, in tokens, for `artifact.metadata`.
-        doc_maxlen: Document length, in tokens, for `artifact.metadata`.
+        folder: folder to write; created if it does not exist.
+        tokenizer_folder: folder with the `vocab.txt` and `tokenizer_config.json` to copy. None writes
+            `tiny_vocabulary()`, used with MeCab and WordPiece like the released tokenizer.
+        hidden: width of the encoder.
+        layers: number of layers of the encoder.
+        heads: number of attention heads; must divide `hidden`.
+        dim: dimensions of a token vector.
+        seed: seed of the weights.
+        query_maxlen: query length in tokens, for `artifact.metadata`.
+        doc_maxlen: document length in tokens, for `artifact.metadata`.
 
     Returns:
         The folder.
@@ -83,7 +83,7 @@ def write_stanford_checkpoint(
     metadata = {
         "query_token_id": QUERY_MARKER,
         "doc_token_id": DOC_MARKER,
-        "query_token": "[質問s]",  # sic: what the released files say; display only
+        "query_token": "[質問s]",  # sic, as in the released files; display only
         "doc_token": "[文書]",
         "dim": dim,
         "query_maxlen": query_maxlen,
@@ -103,20 +103,20 @@ def write_stanford_checkpoint(
 
 
 def tiny_vocabulary() -> list[str]:
-    """A WordPiece vocabulary of single characters: ASCII, kana, Japanese punctuation and the kanji of JIS level 1.
+    """Returns a WordPiece vocabulary of single characters: ASCII, kana, Japanese punctuation and JIS level 1 kanji.
 
     A word of known characters becomes a piece and `##` pieces; a word with any other character becomes [UNK], as with
     the released vocabulary.
     """
     ascii_letters = string.ascii_letters + string.digits
     kana = [chr(c) for c in (*range(0x3041, 0x3097), *range(0x30A1, 0x30FB), 0x30FC)]
-    # JIS X 0208 level 1, the 2,965 kanji in daily use, is rows 16-47 of EUC-JP.
+    # Rows 16-47 of EUC-JP are JIS X 0208 level 1, the 2,965 kanji in daily use.
     kanji = [
         bytes((row, cell)).decode("euc_jp", errors="ignore") for row in range(0xB0, 0xD0) for cell in range(0xA1, 0xFF)
     ]
     inside_words = [*ascii_letters, *kana, *filter(None, kanji)]
-    alone = [*string.punctuation, *"。、「」『』・〜…々〇"]
-    return [*SPECIAL_TOKENS, *alone, *inside_words, *(f"##{c}" for c in (*inside_words, *"々〇・"))]
+    standalone = [*string.punctuation, *"。、「」『』・〜…々〇"]
+    return [*SPECIAL_TOKENS, *standalone, *inside_words, *(f"##{c}" for c in (*inside_words, *"々〇・"))]
 
 
 _TOKENIZER_CONFIG = {
@@ -132,7 +132,7 @@ _TOKENIZER_CONFIG = {
 def _random_bert(
     rng: np.random.Generator, vocab_size: int, hidden: int, layers: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The named weights of `transformers.BertModel`, under the prefix `bert.`."""
+    """Yields the named weights of `transformers.BertModel`, with the prefix `bert.`."""
 
     def layer_norm(name: str) -> Iterator[tuple[str, np.ndarray]]:
         yield f"{name}.weight", np.ones(hidden, np.float32)
@@ -143,8 +143,8 @@ def _random_bert(
         yield f"{name}.bias", np.zeros(out, np.float32)
 
     embeddings = "bert.embeddings"
-    # BERT's own scale, 0.02, leaves all outputs of a random network nearly alike. Here words outweigh positions, and
-    # the residual stream outweighs what attention and feed-forward add, most of which all tokens of a text share.
+    # BERT's own scale, 0.02, makes all outputs of a random network nearly equal. Here words outweigh positions, and the
+    # residual stream outweighs the output of attention and feed-forward layers, mostly shared by all tokens of a text.
     yield f"{embeddings}.word_embeddings.weight", rng.normal(0, 1.0, (vocab_size, hidden)).astype(np.float32)
     yield f"{embeddings}.position_embeddings.weight", rng.normal(0, 0.2, (MAX_POSITIONS, hidden)).astype(np.float32)
     yield f"{embeddings}.token_type_embeddings.weight", rng.normal(0, 0.2, (2, hidden)).astype(np.float32)
@@ -153,10 +153,10 @@ def _random_bert(
         layer = f"bert.encoder.layer.{i}"
         for part in ("query", "key", "value"):
             yield from linear(f"{layer}.attention.self.{part}", hidden, hidden)
-        yield from linear(f"{layer}.attention.output.dense", hidden, hidden, scale=ADDED)
+        yield from linear(f"{layer}.attention.output.dense", hidden, hidden, scale=RESIDUAL_SCALE)
         yield from layer_norm(f"{layer}.attention.output.LayerNorm")
         yield from linear(f"{layer}.intermediate.dense", 2 * hidden, hidden)
-        yield from linear(f"{layer}.output.dense", hidden, 2 * hidden, scale=ADDED)
+        yield from linear(f"{layer}.output.dense", hidden, 2 * hidden, scale=RESIDUAL_SCALE)
         yield from layer_norm(f"{layer}.output.LayerNorm")
     yield from linear("bert.pooler.dense", hidden, hidden)
 

@@ -1,7 +1,7 @@
-"""Behaviours that PyTerrier's users and tools rely on, as checks that any transformer or index can be put through.
+"""Checks of the behaviours that PyTerrier's users and tools rely on, for any transformer or index.
 
-Each dict maps a behaviour to a function; a test module runs them with one parametrised test, so that every behaviour is
-a test of its own::
+Each dict maps a behaviour to a check. A test module runs them all with one parametrised test, so that every behaviour
+is a test of its own::
 
     @pytest.mark.parametrize("behaviour", conformance.RETRIEVER)
     def test_retriever(behaviour, index, topics):
@@ -33,11 +33,13 @@ SCORER: dict[str, Callable] = {}
 INDEXER: dict[str, Callable] = {}
 ARTIFACT: dict[str, Callable] = {}
 
-#: Scores of the same query in another batch may differ by the rounding of float32 sums.
+#: Scores of a query in different batches may differ by the rounding of float32 sums.
 TOLERANCE = 1e-5
 
 
 def behaviour(registry, name):
+    """Registers a check under the name of a behaviour."""
+
     def register(check):
         registry[name] = check
         return check
@@ -52,14 +54,14 @@ artifact = functools.partial(behaviour, ARTIFACT)
 
 
 def assert_same_ranking(found, expected, message):
-    """Same queries, documents and ranks in the same order, and the same scores within the tolerance."""
+    """Checks that queries, documents and ranks are the same, in the same order, and scores within the tolerance."""
     columns = ["qid", "docno", "rank"]
     assert found[columns].values.tolist() == expected[columns].values.tolist(), message
     np.testing.assert_allclose(found["score"], expected["score"], atol=TOLERANCE, rtol=TOLERANCE, err_msg=message)
 
 
 def assert_valid_ranking(frame, message=""):
-    """Columns of the right types, ranks 0..n-1 by descending score, ties by docno descending, no docno twice."""
+    """Checks types, ranks (0..n-1 by descending score, ties by docno descending), and that no docno is repeated."""
     if len(frame):
         assert {type(v) for v in frame["qid"]} | {type(v) for v in frame["docno"]} == {str}, f"{message}: ids are str"
     assert pd.api.types.is_float_dtype(frame["score"]), f"{message}: score is a float"
@@ -68,22 +70,22 @@ def assert_valid_ranking(frame, message=""):
     assert not frame["score"].isna().any(), f"{message}: no score is NaN"
     for qid, group in frame.groupby("qid"):
         assert group["rank"].tolist() == list(range(len(group))), f"{message}: ranks of {qid} are 0..n-1 in order"
-        assert group["docno"].is_unique, f"{message}: no document of {qid} comes twice"
+        assert group["docno"].is_unique, f"{message}: no document of {qid} is repeated"
         keys = list(zip(group["score"], group["docno"], strict=True))
         assert keys == sorted(keys, reverse=True), f"{message}: {qid} is ordered by score, then docno, descending"
 
 
 @contextlib.contextmanager
 def no_network():
-    """Fails whatever looks up a name or opens a connection."""
-    dials = AssertionError("this dials out")
-    with mock.patch("socket.getaddrinfo", side_effect=dials), mock.patch("socket.socket.connect", side_effect=dials):
+    """Makes name look-ups and connections fail while the block runs."""
+    error = AssertionError("this uses the network")
+    with mock.patch("socket.getaddrinfo", side_effect=error), mock.patch("socket.socket.connect", side_effect=error):
         yield
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Retrievers: check(make, topics, n_docs). make(num_results=...) gives a retriever; topics (qid, query) has three or
-# more queries, each with two or more results.
+# Retrievers: check(make, topics, n_docs). make(num_results=...) creates a retriever; topics (qid, query) has at least
+# three queries with at least two results each.
 
 
 @retriever("R01 is a transformer")
@@ -94,14 +96,16 @@ def is_a_transformer(make, topics, n_docs):
 
 @retriever("R02 inputs are inferable")
 def inputs_are_inferable(make, topics, n_docs):
-    assert pt.inspect.transformer_inputs(make())[0] == ["qid", "query"], "the first way in is not (qid, query)"
+    assert pt.inspect.transformer_inputs(make())[0] == ["qid", "query"], (
+        "the first set of input columns is not (qid, query)"
+    )
 
 
 @retriever("R03 inferred outputs are the real columns in order")
 def outputs_are_inferable(make, topics, n_docs):
     for frame in (topics, topics.assign(qextra=1)):
         columns = list(frame.columns)
-        assert pt.inspect.transformer_outputs(make(), columns) == list(make()(frame).columns), "inferred others"
+        assert pt.inspect.transformer_outputs(make(), columns) == list(make()(frame).columns), "inferred other columns"
 
 
 @retriever("R04 query columns are kept and aligned")
@@ -128,7 +132,7 @@ def missing_query(make, topics, n_docs):
 @retriever("R07 an empty frame gives the same columns")
 def empty_frame(make, topics, n_docs):
     found = make()(topics.iloc[:0])
-    assert len(found) == 0, "results of no queries"
+    assert len(found) == 0, "results without queries"
     assert list(found.columns) == list(make()(topics).columns), "other columns"
 
 
@@ -142,7 +146,7 @@ def empty_dtypes(make, topics, n_docs):
 @retriever("R10 ranks run from 0 with scores not increasing and no docno twice")
 def valid_ranking(make, topics, n_docs):
     found = make()(topics)
-    assert len(found) >= 2 * len(topics), "too few results to tell anything; give other topics"
+    assert len(found) >= 2 * len(topics), "too few results for this check; give other topics"
     assert_valid_ranking(found)
 
 
@@ -155,7 +159,7 @@ def query_order(make, topics, n_docs):
 @retriever("R12 a query's results do not depend on the other queries")
 def batch_independence(make, topics, n_docs):
     alone = pd.concat([make()(topics.iloc[i : i + 1]) for i in range(len(topics))], ignore_index=True)
-    assert_same_ranking(make()(topics), alone, "results differ when a query comes alone")
+    assert_same_ranking(make()(topics), alone, "results differ when a query is alone in its frame")
 
 
 @retriever("R13 the same input gives the same output")
@@ -163,7 +167,7 @@ def determinism(make, topics, n_docs):
     pd.testing.assert_frame_equal(make()(topics), make()(topics))
 
 
-@retriever("R14 the input is left alone, whatever its index")
+@retriever("R14 the input is not changed, regardless of its index")
 def input_unmodified(make, topics, n_docs):
     odd = topics.set_axis([7] * len(topics))
     before = odd.copy(deep=True)
@@ -199,17 +203,17 @@ def cutoff_never_relaxes(make, topics, n_docs):
     assert (strict % 5000).compile() == strict, "the cutoff stays in the pipeline"
 
 
-@retriever("R19 one result a query is a row of scalars")
+@retriever("R19 one result per query is a row of scalars")
 def one_result(make, topics, n_docs):
     found = make(num_results=1)(topics)
-    assert len(found) == len(topics), "not one row a query"
+    assert len(found) == len(topics), "not one row per query"
     assert {type(v) for v in found["docno"]} == {str}, "a docno is not a str"
     assert all(np.isscalar(v) for v in found["score"]), "a score is not a scalar"
     full = make()(topics)
     assert_same_ranking(found, full[full["rank"] == 0].reset_index(drop=True), "not the best document")
 
 
-@retriever("R20 asking for more than there is pads nothing")
+@retriever("R20 asking for more results than documents pads nothing")
 def no_padding(make, topics, n_docs):
     found = make(num_results=n_docs + 1000)(topics)
     assert_valid_ranking(found)
@@ -239,7 +243,7 @@ def attributes(make, topics, n_docs):
     assert pt.inspect.transformer_apply_attributes(make(), num_results=7) == make(num_results=7), "not replaced"
 
 
-@retriever("R24 pickles and deep copies work alike")
+@retriever("R24 pickles and deep copies give the same results")
 def copies(make, topics, n_docs):
     original = make()
     expected = original(topics)
@@ -257,7 +261,7 @@ def schematic_label(make, topics, n_docs):
 @retriever("R26 the schematic is drawn without a network")
 def schematic_offline(make, topics, n_docs):
     with no_network():
-        # Alone: PyTerrier looks up links for its own stages.
+        # Not in a pipeline: PyTerrier looks up links for its own stages.
         assert "<" in pt.schematic.draw(make()), "no drawing"
 
 
@@ -288,14 +292,14 @@ def operators(make, topics, n_docs):
     assert len((one >> pt.Transformer.identity() >> pt.RankCutoff(1))(topics)) == len(topics), "does not compose"
 
 
-@retriever("R29 a TREC run comes back as it was written")
+@retriever("R29 a TREC run is read as it was written")
 def trec_run(make, topics, n_docs):
     found = make()(topics)
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/run.res.gz"
         pt.io.write_results(found, path)
         read = pt.io.read_results(path)
-    assert_same_ranking(read.reset_index(drop=True), found, "the run file says otherwise")
+    assert_same_ranking(read.reset_index(drop=True), found, "the run file has other results")
 
 
 ODD_QUERIES = ["", "   ", "\u3000", "😀👍🏽", "ＡＢＣ　１２３", "漢" * 5000]
@@ -332,32 +336,35 @@ def num_results_checked(make, topics, n_docs):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Re-rankers: check(make, frame). make() gives a scorer; frame is a ranking (qid, query, docno, score, rank, and what
-# the scorer reads) with two or more queries of three or more documents, whose scores are not the scorer's.
+# Re-rankers: check(make, frame). make() creates a re-ranker; frame is a ranking (qid, query, docno, score, rank, and
+# the columns that the re-ranker reads) with at least two queries of at least three documents, whose scores differ from
+# those of the re-ranker.
 
 
 @scorer("S01 inputs are inferable")
 def scorer_inputs(make, frame):
     inputs = pt.inspect.transformer_inputs(make())
-    assert {"qid", "docno"} <= set(inputs[0]), "the first way in has no qid or docno"
-    assert set(inputs[0]) <= set(frame.columns), "the first way in has columns that the example lacks"
+    assert {"qid", "docno"} <= set(inputs[0]), "the first set of input columns lacks qid or docno"
+    assert set(inputs[0]) <= set(frame.columns), "the first set of input columns has some that the frame lacks"
 
 
 @scorer("S02 inferred outputs are the real columns in order")
 def scorer_outputs(make, frame):
-    assert pt.inspect.transformer_outputs(make(), list(frame.columns)) == list(make()(frame).columns), "others"
+    assert pt.inspect.transformer_outputs(make(), list(frame.columns)) == list(make()(frame).columns), (
+        "inferred other columns"
+    )
 
 
 @scorer("S03 the same documents get new scores, with every other column kept")
 def scorer_keeps_rows(make, frame):
     marked = frame.assign(note=[f"{q}/{d}" for q, d in zip(frame["qid"], frame["docno"], strict=True)])
     found = make()(marked)
-    assert found.columns.is_unique, "a column comes twice"
+    assert found.columns.is_unique, "a column is repeated"
     assert sorted(found["note"]) == sorted(marked["note"]), "other documents"
     assert (found["qid"] + "/" + found["docno"]).tolist() == found["note"].tolist(), "rows are not aligned"
     assert not np.allclose(
         found.set_index("note")["score"].sort_index(), marked.set_index("note")["score"].sort_index()
-    ), "the old scores are still there"
+    ), "the old scores were kept"
     without = make()(marked.drop(columns=["score", "rank"]))
     assert_same_ranking(without, found, "old scores or ranks change the new ones")
 
@@ -379,7 +386,7 @@ def scorer_row_order(make, frame):
 @scorer("S06 an empty frame gives the same columns and dtypes")
 def scorer_empty(make, frame):
     found, full = make()(frame.iloc[:0]), make()(frame)
-    assert len(found) == 0, "results of nothing"
+    assert len(found) == 0, "results without candidates"
     assert found.dtypes.to_dict() == full.dtypes.to_dict(), "other columns or dtypes"
 
 
@@ -391,7 +398,7 @@ def scorer_missing_columns(make, frame):
             make()(frame[[name for name in needed if name != column]])
 
 
-@scorer("S08 the input is left alone, whatever its index")
+@scorer("S08 the input is not changed, regardless of its index")
 def scorer_input_unmodified(make, frame):
     odd = frame.set_axis([7] * len(frame))
     before = odd.copy(deep=True)
@@ -402,11 +409,13 @@ def scorer_input_unmodified(make, frame):
 
 @scorer("S09 a rank cutoff cuts after scoring")
 def scorer_cutoff(make, frame):
-    assert not hasattr(make(), "fuse_rank_cutoff"), "a scorer that fuses a cutoff would cut before scoring"
+    assert not hasattr(make(), "fuse_rank_cutoff"), "a re-ranker that fuses a cutoff would cut before scoring"
     full = make()(frame)
     cut = (make() % 2).compile()(frame)
     assert_same_ranking(
-        cut.reset_index(drop=True), full[full["rank"] < 2].reset_index(drop=True), "the cut comes too early"
+        cut.reset_index(drop=True),
+        full[full["rank"] < 2].reset_index(drop=True),
+        "the cutoff was applied before scoring",
     )
 
 
@@ -420,16 +429,16 @@ def scorer_features(make, frame):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Indexes: check(make, docs, folder). make(path) gives an unbuilt index (or its indexer); docs is a list of dicts with
-# docno and text; folder is an empty directory.
+# Indexes: check(make, docs, folder). make(path) creates an indexer, or an index that is not built; docs is a list of
+# dicts with docno and text; folder is an empty directory.
 
 
 @indexer("I01 index_inputs names the columns")
 def index_inputs(make, docs, folder):
     inputs = pt.inspect.indexer_inputs(make(folder / "index"))
-    assert inputs == make(folder / "index").index_inputs(), "inspection sees others"
+    assert inputs == make(folder / "index").index_inputs(), "inspection finds other columns"
     assert inputs[0][0] == "docno", "docno is not the first"
-    assert set(inputs[0]) <= set(docs[0]), "it names columns that the example lacks"
+    assert set(inputs[0]) <= set(docs[0]), "it names columns that the documents lack"
 
 
 @indexer("I02 a one-pass iterator is indexed and the artifact returned")
@@ -444,10 +453,11 @@ def one_pass(make, docs, folder):
 
 
 def contents(folder):
+    """Returns the content of every file in a folder, by its relative path."""
     return {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-@indexer("I03 an index is not overwritten unasked")
+@indexer("I03 an index is overwritten only on request")
 def refuses_overwrite(make, docs, folder):
     make(folder / "index").index(docs)
     before = contents(folder / "index")
@@ -465,7 +475,7 @@ def failure_midway(make, docs, folder):
     with pytest.raises(RuntimeError, match="went away"):
         make(folder / "index").index(failing())
     assert list(folder.iterdir()) == [], "files are left"
-    assert len(make(folder / "index").index(docs)) == len(docs), "a second try does not work"
+    assert len(make(folder / "index").index(docs)) == len(docs), "a second attempt fails"
 
 
 @indexer("I05 a missing docno or text is an input error")
@@ -499,8 +509,8 @@ def indexing_pipeline(make, docs, folder):
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# Artifacts: check(index, same, folder). index is built; same(index) gives something that compares equal for equal
-# indexes (a list of results, say); folder is an empty directory.
+# Artifacts: check(index, same, folder). index is built; same(index) returns a value that is equal for equal indexes,
+# such as a list of results; folder is an empty directory.
 
 
 @artifact("A01 pt_meta.json names type, format and package")
@@ -509,7 +519,9 @@ def meta_file(index, same, folder):
     assert meta["type"] == index.ARTIFACT_TYPE, "another type"
     assert meta["format"] == index.ARTIFACT_FORMAT, "another format"
     assert meta["package_hint"] == "pyterrier-jacolbert", "another package"
-    assert pt.inspect.artifact_type_format(index) == (meta["type"], meta["format"]), "inspection sees another"
+    assert pt.inspect.artifact_type_format(index) == (meta["type"], meta["format"]), (
+        "inspection finds another type or format"
+    )
 
 
 @artifact("A02 pt.Artifact.load finds the class")
@@ -519,11 +531,11 @@ def generic_load(index, same, folder):
     assert same(loaded) == same(index), "other results"
 
 
-@artifact("A03 a package comes back over HTTP")
+@artifact("A03 a package is downloaded over HTTP")
 def package_over_http(index, same, folder):
     (folder / "served").mkdir()
     index.build_package(str(folder / "served" / "artifact.tar.lz4"), verbose=False)
-    handler = functools.partial(_Quiet, directory=folder / "served")
+    handler = functools.partial(_QuietHandler, directory=folder / "served")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -545,9 +557,9 @@ def relocatable(index, same, folder):
     (folder / "first").rename(folder / "second")
     assert same(pt.Artifact.load(str(folder / "second"))) == same(index), "other results"
     texts = (file.read_bytes() for file in (folder / "second").rglob("*") if file.is_file())
-    assert not any(str(Path(index.path).absolute()).encode() in text for text in texts), "a file holds the old path"
+    assert not any(str(Path(index.path).absolute()).encode() in text for text in texts), "a file contains the old path"
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
+class _QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, format, *args):
         pass

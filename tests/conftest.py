@@ -1,4 +1,4 @@
-"""What the tests share: no network, tiny checkpoints, a small index, and the real data where it is."""
+"""Shared fixtures: no network, tiny checkpoints, a small index, and the real data if it is available."""
 
 import os
 
@@ -13,7 +13,7 @@ from hypothesis import settings
 
 import pyterrier_jacolbert as pj
 
-# A test on a busy machine is slow, not wrong.
+# On a busy machine, a slow test is not a failure.
 settings.register_profile("any machine", deadline=None)
 settings.load_profile("any machine")
 
@@ -33,7 +33,7 @@ DOCS = [
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The real data and weights beside the checkout."""
+    """Folder of the real data and weights, beside the checkout."""
     if not SHARED.is_dir():
         pytest.skip(f"the shared data and weights are not at {SHARED}")
     return SHARED
@@ -47,13 +47,13 @@ def tohoku(shared) -> Path:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Path:
-    """A random checkpoint in Stanford ColBERT's layout, with a vocabulary of its own."""
+    """A random checkpoint in Stanford ColBERT's layout, with a small vocabulary of its own."""
     return write_stanford_checkpoint(tmp_path_factory.mktemp("checkpoint"), hidden=64, dim=128)
 
 
 @pytest.fixture(scope="session")
 def tohoku_checkpoint(tmp_path_factory, tohoku) -> Path:
-    """A random checkpoint with the released vocabulary."""
+    """A random checkpoint with the vocabulary of the released ones."""
     return write_stanford_checkpoint(tmp_path_factory.mktemp("tohoku"), tohoku, hidden=64, dim=128)
 
 
@@ -82,6 +82,6 @@ def topics() -> pd.DataFrame:
 
 @pytest.fixture
 def candidates(topics, docs) -> pd.DataFrame:
-    """Every document for every query, with texts and a first-stage score."""
+    """Every document for every query, with its text and a first-stage score."""
     frame = topics.merge(pd.DataFrame(docs), how="cross")
     return frame.assign(score=[float(-i) for i in range(len(frame))], rank=list(range(len(docs))) * len(topics))

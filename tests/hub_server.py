@@ -1,4 +1,4 @@
-"""A server on this machine that answers as the Hugging Face hub does, as far as downloading data sets goes."""
+"""A server on this machine that imitates the part of the Hugging Face hub that serves downloads of datasets."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from urllib.parse import unquote, urlparse
 
 
 class Hub:
-    """What the server gives.
+    """The content of the server, and a record of the requests.
 
     Attributes:
-        files: The content of each file, by (repository, path).
-        commits: The newest commit of each repository.
-        asked: The path of each request.
-        cut: How many more times only the first half of a file is sent, by path.
-        resumed: The files of which a rest was asked for.
-        root: The address of the server.
+        files: content of each file, by (repository, path).
+        commits: newest commit of each repository.
+        requests: method and path of each request.
+        cut: number of times that only the first half of a file is still to be sent, by path.
+        resumed: files whose download was resumed.
+        root: address of the server.
     """
 
     def __init__(self) -> None:
         self.files: dict[tuple[str, str], bytes] = {}
         self.commits: dict[str, str] = {}
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.cut: dict[str, int] = {}
         self.resumed: list[str] = []
         self.root = ""
@@ -40,15 +40,15 @@ class Hub:
 
 @contextmanager
 def serve(hub: Hub) -> Iterator[Hub]:
-    """Runs the server while the context lasts."""
+    """Runs the server until the context ends."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
-        def do_HEAD(self) -> None:  # noqa: N802
+        def do_HEAD(self) -> None:
             self._answer(body=False)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self._answer(body=True)
 
         def log_message(self, *_: object) -> None:
@@ -56,7 +56,7 @@ def serve(hub: Hub) -> Iterator[Hub]:
 
         def _answer(self, body: bool) -> None:
             path = unquote(urlparse(self.path).path)
-            hub.asked.append(f"{self.command} {path}")
+            hub.requests.append(f"{self.command} {path}")
             if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/revision/(.+)", path):
                 repo, revision = match.groups()
                 if hub.commits.get(repo) not in (revision, None) and revision != "main" or repo not in hub.commits:
@@ -88,8 +88,8 @@ def serve(hub: Hub) -> Iterator[Hub]:
             return self._send(200, content, headers, body, cut)
 
         def _send(self, status: int, content: bytes, headers: dict[str, str], body: bool, cut: bool = False) -> None:
-            asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-            start = int(asked[1]) if asked and status == 200 and body else 0
+            byte_range = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+            start = int(byte_range[1]) if byte_range and status == 200 and body else 0
             self.send_response(206 if start else status)
             for name, value in headers.items():
                 self.send_header(name, value)

@@ -1,7 +1,7 @@
-"""Writes `tests/data/colbert_ai_ids.json`: what colbert-ai's own tokenizers make of odd and ordinary texts.
+"""Writes `tests/data/colbert_ai_ids.json`: the ids of colbert-ai's own tokenizers for odd and ordinary texts.
 
-`test_encoder.py` holds the package to these ids, so that colbert-ai need not be installed to run the tests. To make the
-file again, in an environment of its own (colbert-ai pins little, and drags in much):
+`test_encoder.py` checks the package against these ids, so running the tests does not require colbert-ai. To rebuild the
+file, use a separate environment (colbert-ai pins few versions and has many dependencies):
 
     python -m venv colbert && colbert/bin/pip install colbert-ai==0.2.22 torch transformers fugashi unidic-lite
     colbert/bin/python tests/make_colbert_ai_ids.py FOLDER_OF_THE_TOKENIZER
@@ -42,10 +42,10 @@ TEXTS = [
     "Sentence Transformers と ColBERT で Japanese retrieval を試す",
     "PyTerrier v1.1.2 は2026年7月に公開された。",
     "今日はいい天気☀️ですね😀👨‍👩‍👧‍👦",
-    "𠮷野家と髙島屋、龘と鱻の読み方",  # the first is outside the BMP; some are not in the vocabulary
+    "𠮷野家と髙島屋、龘と鱻の読み方",  # the first is outside the BMP; the vocabulary lacks some of them
     "ｶﾀｶﾅとﾊﾝｶｸのﾃｽﾄ",
     "㈱日立製作所は①から⑳まで、㌔と℃とⅣ",
-    "がぎぐ と か\u3099き\u3099く\u3099",  # composed and decomposed voiced kana: NFKC makes them one
+    "がぎぐ と か\u3099き\u3099く\u3099",  # composed and decomposed voiced kana, which NFKC unifies
     "  前後に空白があります  ",
     "\u3000全角空白\u3000が\u3000あります\u3000",
     "一行目\n二行目\r\n三行目\tタブ",
@@ -57,15 +57,15 @@ TEXTS = [
     ". ピリオドで始まる文.",
     "スーパーカリフラジリスティックエクスピアリドーシャス",
     "ゼロ幅\u200b空白と\ufeff印と制御\x07文字",
-    "東京都は日本の首都であり、世界でも有数の大都市である。" * 2,  # cut at 32, whole at 48
+    "東京都は日本の首都であり、世界でも有数の大都市である。" * 2,  # truncated at 32 tokens, complete at 48
     "富士山は静岡県と山梨県にまたがる活火山で、標高は三七七六メートル。" * 30,  # beyond 300
-    "あ" * 1000,  # one word, beyond WordPiece's limit on a word
+    "あ" * 1000,  # one word, longer than WordPiece's limit
     "長い文の三百番目の近くに記号が来る、" * 20 + "[SEP]" + "終わり。" * 60,
 ]
 
 
 def main() -> None:
-    """Tokenize `TEXTS` with colbert-ai and write the ids."""
+    """Tokenises `TEXTS` with colbert-ai and writes the ids."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tokenizer", type=Path, help="folder with vocab.txt and tokenizer_config.json")
     tokenizer_folder = parser.parse_args().tokenizer
@@ -87,33 +87,33 @@ def main() -> None:
             ],
         }
     OUTPUT.parent.mkdir(exist_ok=True)
-    # One text a line: a change of one text is a change of one line.
+    # One text per line, so that a change of one text changes one line.
     texts = ",\n".join(json.dumps(text, ensure_ascii=True) for text in content.pop("texts"))
     head = json.dumps(content)[:-1]
     OUTPUT.write_text(f'{head}, "texts": [\n{texts}\n]}}\n', encoding="utf-8", newline="\n")
 
 
 def query_ids(checkpoint: str, text: str, maxlen: int) -> dict[str, list[int]]:
-    """Ids and attention mask of a query, each of length `maxlen`."""
+    """Returns the ids and the attention mask of a query, each of length `maxlen`."""
     ids, mask = QueryTokenizer(config(checkpoint, query_maxlen=maxlen), verbose=0).tensorize([text])
     return {"ids": ids[0].tolist(), "attention_mask": mask[0].tolist()}
 
 
 def document_ids(checkpoint: str, text: str) -> list[int]:
-    """Ids of a document by itself, so without padding."""
+    """Returns the ids of a document encoded alone, so without padding."""
     ids, mask = DocTokenizer(config(checkpoint)).tensorize([text])
     assert mask.all()
     return ids[0].tolist()
 
 
 def skiplist_ids(checkpoint: str) -> list[int]:
-    """Ids of the document tokens that do not score, as `colbert.modeling.colbert.ColBERT.__init__` derives them."""
+    """Returns the ids of document tokens excluded from scoring, derived as in `colbert.modeling.colbert.ColBERT`."""
     tok = DocTokenizer(config(checkpoint)).tok
     return sorted({tok.encode(symbol, add_special_tokens=False)[0] for symbol in string.punctuation})
 
 
 def config(checkpoint: str, **settings: int) -> ColBERTConfig:
-    """JaColBERT's settings."""
+    """Returns JaColBERT's settings."""
     return ColBERTConfig(
         checkpoint=checkpoint,
         query_token_id="[unused0]",

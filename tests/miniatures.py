@@ -1,4 +1,4 @@
-"""Small copies of the benchmarks' sources: the same file names, columns and types as the published ones."""
+"""Miniatures of the benchmarks' sources, with the published file names, columns and types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STRINGS = pa.list_(pa.string())
 
 
 def parquet(columns: dict[str, tuple[pa.DataType, list[Any]]]) -> bytes:
-    """A parquet file."""
+    """Returns the bytes of a Parquet file."""
     table = pa.table({name: pa.array(values, type=kind) for name, (kind, values) in columns.items()})
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
@@ -22,12 +22,12 @@ def parquet(columns: dict[str, tuple[pa.DataType, list[Any]]]) -> bytes:
 
 
 def json_lines(rows: list[dict[str, Any]]) -> bytes:
-    """A gzipped file of JSON lines."""
+    """Returns the bytes of a gzipped file of JSON lines."""
     return gzip.compress("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
 
 
 def jqara() -> dict[str, bytes]:
-    """Two questions with three passages each, one passage with both; 16 columns' worth of what matters."""
+    """Two questions with three passages each, one of them shared; only the relevant ones of the 16 columns."""
     return {
         "data/test-00000-of-00001.parquet": parquet(
             {
@@ -48,7 +48,7 @@ def jqara() -> dict[str, bytes]:
 
 
 def jacwir() -> dict[str, bytes]:
-    """Three questions, two of them about one page; four pages, one without an abstract."""
+    """Three questions, two of them about the same page; four pages, one of them without an abstract."""
     pages = ["doc_id#a1", "doc_id#b2", "doc_id#c3", "doc_id#d4"]
     return {
         "eval/eval-00000-of-00001.parquet": parquet(
@@ -87,7 +87,7 @@ def esci() -> dict[str, bytes]:
 
 
 def mteb(older: bool = False, id_column: str = "id") -> dict[str, bytes]:
-    """Three documents in two files, two judged queries and one that is not."""
+    """Three documents in two files; two judged queries and one without judgements."""
     judgements = "data" if older else "qrels"
     return {
         "corpus/test-00000-of-00002.parquet": parquet(
@@ -129,7 +129,7 @@ def mldr() -> dict[str, bytes]:
 
 
 def squad() -> bytes:
-    """Two paragraphs of one article, in JGLUE's way."""
+    """Two paragraphs of an article, in JGLUE's format."""
     questions = [{"id": f"a1p0q{n}", "question": q, "answers": []} for n, q in enumerate(["何の山?", "どこの山?"])]
     paragraphs = [
         {"context": "富士山 [SEP] 日本一高い山。", "qas": questions},

@@ -1,4 +1,4 @@
-"""A checkpoint is found and is a trained ColBERT, or one sentence says what to do."""
+"""A checkpoint is a trained ColBERT, or an error names the remedy."""
 
 import importlib.util
 import json
@@ -13,23 +13,23 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.checkpoint import fingerprint, load_checkpoint
+from pyterrier_jacolbert.encoding.checkpoint import fingerprint, load_checkpoint
 
 TEXTS = ["富士山は日本で一番高い山である。", "味噌汁"]
 
 
-def test_no_network_and_no_local_copy_says_how_to_give_a_path():
+def test_no_network_and_no_local_copy_names_the_remedy():
     with pytest.raises(FileNotFoundError, match="hf download answerdotai/JaColBERTv2.5 --local-dir FOLDER"):
         pj.JaColBERT().encode_queries(["山"])
 
 
 @pytest.mark.parametrize("name", ["./missing", "/no/such/folder", "~/missing", "a/b/c"])
-def test_a_folder_that_does_not_exist_is_refused_before_anything_loads(name):
+def test_a_missing_folder_is_refused_before_anything_loads(name):
     with pytest.raises(FileNotFoundError, match="There is no checkpoint folder"):
         pj.JaColBERT(name)
 
 
-def test_a_plain_transformer_is_not_given_an_untrained_projection(checkpoint, tmp_path):
+def test_a_plain_transformer_is_refused(checkpoint, tmp_path):
     shutil.copytree(checkpoint, tmp_path / "bert")
     config = json.loads((checkpoint / "config.json").read_text())
     (tmp_path / "bert" / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
@@ -64,7 +64,7 @@ def test_sentence_transformers_own_layout_gives_the_same_vectors(checkpoint, mod
 
 
 def test_pylates_layout_gives_the_same_vectors(checkpoint, model, tmp_path):
-    # The files that PyLate 1.x saves: modules.json with its own class names, and the markers in the configuration.
+    # PyLate 1.x saves modules.json with its own class names, and the markers in the configuration.
     folder = tmp_path / "pylate"
     MultiVectorEncoder(str(checkpoint), device="cpu").save(str(folder))
     modules = json.loads((folder / "modules.json").read_text())
@@ -93,14 +93,14 @@ def test_pylates_layout_gives_the_same_vectors(checkpoint, model, tmp_path):
 
 
 @pytest.mark.parametrize(("package", "pip_name"), [("fugashi", "fugashi"), ("unidic_lite", "unidic-lite")])
-def test_a_missing_tokenizer_package_is_named_with_the_pip_line(checkpoint, monkeypatch, package, pip_name):
+def test_a_missing_tokenizer_package_is_named_with_pip_install(checkpoint, monkeypatch, package, pip_name):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find_spec(name))
     with pytest.raises(ImportError, match=f"needs MeCab and its dictionary: pip install {pip_name}$"):
         load_checkpoint(str(checkpoint))
 
 
-def test_the_fingerprint_tells_weights_apart(checkpoint, tmp_path):
+def test_the_fingerprint_distinguishes_weights(checkpoint, tmp_path):
     weights = load_file(checkpoint / "model.safetensors")
     shutil.copytree(checkpoint, tmp_path / "other")
     weights["linear.weight"] = weights["linear.weight"] * np.float32(1.01)
@@ -109,12 +109,12 @@ def test_the_fingerprint_tells_weights_apart(checkpoint, tmp_path):
     assert first == again != other
 
 
-def test_what_is_neither_a_name_nor_an_encoder_is_refused():
-    with pytest.raises(ValueError, match="not a dict"):
+def test_neither_a_name_nor_an_encoder_is_refused():
+    with pytest.raises(ValueError, match="of type dict"):
         pj.JaColBERT({})
 
 
-def test_the_fingerprint_tells_weights_apart_but_for_the_pooler_which_nothing_reads(tmp_path):
+def test_the_fingerprint_ignores_the_unused_pooler(tmp_path):
     encoder = load_checkpoint(str(write_stanford_checkpoint(tmp_path / "c")), None, "cpu")
     before = fingerprint(encoder)
     with torch.no_grad():

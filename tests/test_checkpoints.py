@@ -1,4 +1,4 @@
-"""The tiny checkpoints of the tests are what Sentence Transformers takes for a Stanford ColBERT checkpoint."""
+"""Sentence Transformers loads the tiny checkpoints of the tests as Stanford ColBERT checkpoints."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def encoder(checkpoint):
     return MultiVectorEncoder(str(checkpoint), device="cpu")
 
 
-def test_sentence_transformers_gives_unit_token_vectors_of_dim(encoder):
+def test_sentence_transformers_gives_unit_vectors_of_dim(encoder):
     query = encoder.encode_query(QUERY, convert_to_numpy=True)
     assert query.shape == (32, 16)
     for doc in encoder.encode_document(DOCS, convert_to_numpy=True):
@@ -48,7 +48,7 @@ def test_markers_are_one_token_with_the_released_ids(encoder):
     assert query[:2] == [2, 5]
     assert doc[:2] == [2, 6]
     assert doc[-1] == 3
-    assert 1 not in query + doc  # nothing of ordinary Japanese is unknown
+    assert 1 not in query + doc  # ordinary Japanese contains no unknown token
 
 
 def test_vectors_of_different_tokens_spread(encoder):
@@ -58,7 +58,7 @@ def test_vectors_of_different_tokens_spread(encoder):
     assert off_diagonal.std() > 0.2
 
 
-def test_same_arguments_give_the_same_bytes_and_another_seed_does_not(tmp_path):
+def test_the_bytes_depend_only_on_the_arguments(tmp_path):
     first, second = write_stanford_checkpoint(tmp_path / "a"), write_stanford_checkpoint(tmp_path / "b")
     other = write_stanford_checkpoint(tmp_path / "c", seed=1)
     for file in first.iterdir():
@@ -66,13 +66,13 @@ def test_same_arguments_give_the_same_bytes_and_another_seed_does_not(tmp_path):
     assert (first / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
 
 
-def test_sizes_are_those_asked_for(tmp_path):
+def test_sizes_are_those_requested(tmp_path):
     folder = write_stanford_checkpoint(tmp_path, hidden=48, layers=1, heads=4, dim=24, query_maxlen=16, doc_maxlen=12)
     encoder = MultiVectorEncoder(str(folder), device="cpu")
     assert encoder.encode_query(QUERY, convert_to_numpy=True).shape == (16, 24)
     assert len(encoder.encode_document(DOCS[1] * 9, convert_to_numpy=True)) <= 12
 
 
-def test_tiny_vocabulary_has_no_piece_twice():
+def test_pieces_of_the_tiny_vocabulary_are_distinct():
     vocabulary = tiny_vocabulary()
     assert len(set(vocabulary)) == len(vocabulary)

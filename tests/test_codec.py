@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pyterrier_jacolbert.index import centroids as centroids_module
-from pyterrier_jacolbert.index import codec_kernels as kernels
-from pyterrier_jacolbert.index.centroids import Centroids, cluster, nearest
-from pyterrier_jacolbert.index.codec import codec_of
-from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_compression
-from pyterrier_jacolbert.index.residual_codec import lloyd_levels, packed_width, train_residual_codec
-from pyterrier_jacolbert.index.scalar_codecs import Float16Codec, Int8Codec, cosine_transform
+from pyterrier_jacolbert.index.codecs import kernels
+from pyterrier_jacolbert.index.codecs import kmeans as centroids_module
+from pyterrier_jacolbert.index.codecs.kmeans import Centroids, cluster, nearest
+from pyterrier_jacolbert.index.codecs.registry import codec_of
+from pyterrier_jacolbert.index.codecs.residual import lloyd_levels, packed_width, train_residual_codec
+from pyterrier_jacolbert.index.codecs.scalar import Float16Codec, Int8Codec, cosine_transform
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_choice
 
 RESIDUAL = ("4bit", "2bit", "1bit")
 
@@ -140,21 +140,22 @@ def test_kernels_equal_their_references(seed, bits, dim, n):
     generator = np.random.default_rng(seed)
     vectors, centroids = unit(n, dim, seed), unit(7, dim, seed + 1)
     ids = generator.integers(7, size=n).astype(np.uint16)
-    spreads = generator.uniform(0.1, 1, dim).astype(np.float32)
+    stds = generator.uniform(0.1, 1, dim).astype(np.float32)
     levels = np.sort(generator.standard_normal(2**bits)).astype(np.float32)
     codes = np.empty((n, packed_width(dim, bits)), dtype=np.uint8)
     sums = np.empty((n, 5), dtype=np.float32)
-    kernels.quantise(vectors, centroids, ids, spreads, levels, bits, codes, sums)
+    tables = kernels.ResidualTables(centroids, stds, levels, bits)
+    kernels.quantize_residuals(vectors, ids, tables, codes, sums)
     expected, products = np.empty_like(codes), np.empty_like(sums)
-    kernels.quantise_reference(vectors, centroids, ids, spreads, levels, bits, expected, products)
+    kernels.quantize_residuals_reference(vectors, ids, tables, expected, products)
     assert (codes != expected).sum() <= 1  # a number may fall on the middle between two levels
     if np.array_equal(codes, expected):
         np.testing.assert_allclose(sums, products, atol=1e-5)
-    lengths, norms = (generator.uniform(0.5, 2, n).astype(np.float32) for _ in range(2))
+    factors = kernels.TokenFactors(*(generator.uniform(0.5, 2, n).astype(np.float32) for _ in range(2)))
     out = np.empty((n, dim), dtype=np.float32)
-    kernels.dequantise(codes, ids, lengths, norms, centroids, spreads, levels, bits, out)
+    kernels.dequantize_residuals(codes, ids, factors, tables, out)
     reference = np.empty_like(out)
-    kernels.dequantise_reference(codes, ids, lengths, norms, centroids, spreads, levels, bits, reference)
+    kernels.dequantize_residuals_reference(codes, ids, factors, tables, reference)
     np.testing.assert_allclose(out, reference, rtol=1e-5, atol=1e-6)
 
 
@@ -164,9 +165,9 @@ def test_the_int8_kernel_equals_its_reference(seed, dim, n):
     vectors, rotation = unit(n, dim, seed), cosine_transform(dim)
     vectors[0] = 0
     codes, scales = np.empty((n, dim), dtype=np.uint8), np.empty(n, dtype=np.float32)
-    kernels.quantise_int8(vectors, rotation, codes, scales)
+    kernels.quantize_int8(vectors, rotation, codes, scales)
     expected, expected_scales = np.empty_like(codes), np.empty_like(scales)
-    kernels.quantise_int8_reference(vectors, rotation, expected, expected_scales)
+    kernels.quantize_int8_reference(vectors, rotation, expected, expected_scales)
     # A number may fall on the middle between two codes.
     assert (np.abs(codes.astype(int) - expected) <= 1).all()
     assert (codes != expected).mean() < 0.05
@@ -201,15 +202,15 @@ def test_the_nearest_of_many_centroids_is_nearly_always_found(monkeypatch):
     vectors = unit(4000, 32, clusters=200)
     centroids = cluster(vectors, 1000)
     exact = nearest(vectors, centroids)
-    monkeypatch.setattr(centroids_module, "_FLAT", 500)
+    monkeypatch.setattr(centroids_module, "_MAX_FLAT_CENTROIDS", 500)
     finder = Centroids(centroids)
     assert len(finder._groups) == 31
     found = finder.nearest(vectors)
     assert (found == exact).mean() > 0.97
     errors = [((vectors - centroids[numbers]) ** 2).sum() for numbers in (exact, found)]
     assert errors[1] < 1.01 * errors[0]
-    monkeypatch.setattr(centroids_module, "_BLOCK", 7)
-    monkeypatch.setattr(centroids_module, "_TOGETHER", 5)
+    monkeypatch.setattr(centroids_module, "_SORTED_ROWS", 7)
+    monkeypatch.setattr(centroids_module, "_PRODUCT_ROWS", 5)
     np.testing.assert_array_equal(finder.nearest(vectors[:100]), found[:100])
     assert finder.nearest(vectors[:0]).shape == (0,)
 
@@ -218,7 +219,7 @@ def test_many_centroids_are_found_in_groups_nearly_as_well(monkeypatch):
     vectors = unit(8000, 16, clusters=300)
     errors = []
     for at_once in (1024, 100):
-        monkeypatch.setattr(centroids_module, "_AT_ONCE", at_once)
+        monkeypatch.setattr(centroids_module, "_MAX_ONE_STEP_CENTROIDS", at_once)
         centroids = cluster(vectors, 400)
         assert 390 <= len(centroids) <= 400
         errors.append(((vectors - centroids[nearest(vectors, centroids)]) ** 2).sum())
@@ -246,5 +247,6 @@ def test_lloyd_s_levels_for_a_normal_distribution(bits):
 
 def test_an_unknown_compression_names_those_there_are():
     with pytest.raises(ValueError, match="compression must be one of 'auto', 'float16', 'int8', '4bit'.*not '3bit'"):
-        check_compression("3bit", "auto")
-    assert [check_compression(name) for name in COMPRESSIONS] == [None] * 5
+        check_choice("compression", "3bit", ("auto", *COMPRESSIONS))
+    for name in COMPRESSIONS:
+        check_choice("compression", name, COMPRESSIONS)

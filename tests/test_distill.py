@@ -1,4 +1,4 @@
-"""The trainer: its losses, what its checkpoints hold, how it resumes, and what stops it."""
+"""Losses, checkpoints, resumption and failures of the trainer."""
 
 import copy
 import dataclasses
@@ -18,12 +18,9 @@ from checkpoints import write_stanford_checkpoint
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
-from pyterrier_jacolbert.train import distill as module
-from pyterrier_jacolbert.train.distill import distill
-from pyterrier_jacolbert.train.examples import Example
+from pyterrier_jacolbert.train import Example, Recipe, Stage, distill, training_arguments
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, in_batch_loss, minmax_rows
 from pyterrier_jacolbert.train.progress import LOG_FILE
-from pyterrier_jacolbert.train.recipe import Recipe, Stage
 
 QUERIES = {
     f"q{i}": f"{word}は何ですか。"
@@ -72,7 +69,7 @@ def log(output):
 # --------------------------------------------------------------------------------------------------------- the losses
 
 
-#: A column of queries and three of documents.
+#: A column of queries and three columns of documents.
 COLUMNS = [
     ["富士山は何ですか。", "小説とは"],
     ["日本の山", "作家の本"],
@@ -107,7 +104,7 @@ def log_softmax(x):
 @pytest.mark.parametrize("normalize_student", [True, False])
 @pytest.mark.parametrize("normalize_teacher", [True, False])
 @pytest.mark.parametrize("loss", ["kl", "margin_mse", "hard_labels"])
-def test_the_losses_are_their_definitions(batch, loss, normalize_student, normalize_teacher):
+def test_losses_equal_their_definitions(batch, loss, normalize_student, normalize_teacher):
     model, features, labels, scores = batch
     stage = dataclasses.replace(
         STAGE, loss=loss, normalize_student=normalize_student, normalize_teacher=normalize_teacher,
@@ -132,11 +129,11 @@ def test_gradients_flow_through_minimum_and_maximum():
     scores = torch.tensor([[1.0, 4.0, 2.0], [0.5, -1.0, 3.0]], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(minmax_rows, scores)
     minmax_rows(scores)[0, 2].backward()
-    assert (scores.grad[0] != 0).all()  # the middle score's place depends on the ends
+    assert (scores.grad[0] != 0).all()  # the middle score depends on minimum and maximum
     assert torch.isfinite(minmax_rows(torch.ones(2, 3))).all()
 
 
-def test_the_in_batch_term_is_the_cross_entropy_over_all_documents():
+def test_the_in_batch_term_is_a_cross_entropy():
     torch.manual_seed(0)
     queries, documents = torch.randn(3, 4, 8), torch.randn(3, 2, 5, 8)
     queries_mask, documents_mask = torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 2, 5, dtype=torch.bool)
@@ -155,7 +152,7 @@ def test_the_in_batch_term_is_the_cross_entropy_over_all_documents():
 
 @pytest.mark.parametrize("stage", [STAGE, dataclasses.replace(STAGE, in_batch_negatives=True)])
 @pytest.mark.parametrize("mini_batch_size", [1, 4, 5])
-def test_documents_that_share_a_pass_are_of_like_length_and_the_loss_stays(batch, stage, mini_batch_size, monkeypatch):
+def test_mini_batches_group_documents_by_length(batch, stage, mini_batch_size, monkeypatch):
     model, features, labels, _ = batch
     with torch.no_grad():
         whole = float(DistillationLoss(model, stage)(features, labels))
@@ -173,7 +170,7 @@ def test_documents_that_share_a_pass_are_of_like_length_and_the_loss_stays(batch
     assert len(widths) == 1 + -(-labels.numel() // mini_batch_size)
 
 
-def test_a_stage_s_dropout(start, tmp_path):
+def test_a_stage_sets_the_dropout(start, tmp_path):
     seen = []
 
     def rates(model):
@@ -198,7 +195,7 @@ def test_in_batch_negatives_add_to_the_loss(batch):
 
 
 @pytest.mark.parametrize("mini_batch_size", [None, 4])
-def test_imitation_is_the_mean_cosine_distance_of_what_scores(batch, mini_batch_size):
+def test_imitation_is_the_mean_cosine_distance(batch, mini_batch_size):
     model, features, labels, _ = batch
     torch.manual_seed(0)
     teacher = copy.deepcopy(model)
@@ -210,10 +207,10 @@ def test_imitation_is_the_mean_cosine_distance_of_what_scores(batch, mini_batch_
                 one, other = (np.asarray(getattr(m, f"encode_{column['task']}")(text)) for m in (model, teacher))
                 distances[column["task"]].extend(1 - (one * other).sum(1))
         loss = ImitationLoss(model, teacher, mini_batch_size)
-        found = [float(loss(features, labels)) for _ in range(2)]  # twice: the features stay as they were
+        distances_twice = [float(loss(features, labels)) for _ in range(2)]  # the features must not change
     expected = np.mean(distances["query"]) + np.mean(distances["document"])
     assert expected > 0.01
-    assert found == pytest.approx([expected] * 2, rel=1e-3)
+    assert distances_twice == pytest.approx([expected] * 2, rel=1e-3)
     assert {id(p) for p in loss.parameters()} == {id(p) for p in model.parameters()}
 
 
@@ -227,7 +224,7 @@ def finished(start, tmp_path_factory):
     return output
 
 
-def test_a_run_lowers_the_loss_and_leaves_ordinary_checkpoints(start, finished):
+def test_a_run_leaves_ordinary_checkpoints(start, finished):
     names = sorted(file.name for file in finished.iterdir() if file.is_dir())
     assert names == ["checkpoint-2", "checkpoint-4", "checkpoint-6", "final"]
     model = MultiVectorEncoder(str(finished / "final"), device="cpu")
@@ -244,14 +241,14 @@ def test_a_run_lowers_the_loss_and_leaves_ordinary_checkpoints(start, finished):
     assert (finished / "checkpoint-6" / "optimizer.pt").is_file()
 
 
-def test_a_finished_run_is_returned(start, finished):
+def test_a_finished_run_is_returned_unchanged(start, finished):
     before = (finished / "final" / "modules.json").stat().st_mtime_ns
     assert run(start, finished) == finished / "final"
     assert (finished / "final" / "modules.json").stat().st_mtime_ns == before
 
 
 def test_every_checkpoint_holds_the_average_of_the_iterates(start, tmp_path):
-    """Schedule-free's x is the mean of the z of all steps (Defazio et al. 2024), at a constant learning rate."""
+    """At a constant learning rate, schedule-free's x is the mean of the z of all steps (Defazio et al. 2024)."""
     iterates = []
 
     def keep(model):
@@ -282,12 +279,12 @@ def test_a_killed_run_ends_with_the_same_weights_and_losses(start, tmp_path):
     with pytest.raises(RuntimeError, match="power cut"):
         run(start, tmp_path / "killed", stage, evaluate=die, deterministic=True)
     shutil.copytree(tmp_path / "killed" / "checkpoint-2", tmp_path / "killed" / "checkpoint-4")
-    (tmp_path / "killed" / "checkpoint-4" / "trainer_state.json").unlink()  # died while it was written
+    (tmp_path / "killed" / "checkpoint-4" / "trainer_state.json").unlink()  # the process died while writing it
     run(start, tmp_path / "killed", stage, evaluate=lambda model: 0.5, deterministic=True)
     assert_same_weights(tmp_path / "whole" / "final", tmp_path / "killed" / "final")
 
 
-def test_a_run_killed_after_its_last_checkpoint_takes_no_step_more(start, finished, tmp_path):
+def test_a_run_killed_after_its_last_step_takes_no_further_one(start, finished, tmp_path):
     measures = iter([0.5, 0.5])
     with pytest.raises(StopIteration):
         run(start, tmp_path, evaluate=lambda model: next(measures))
@@ -298,8 +295,8 @@ def test_a_run_killed_after_its_last_checkpoint_takes_no_step_more(start, finish
     assert not (tmp_path / "checkpoint-7").exists()
 
 
-def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(start, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+def test_a_resumed_run_has_the_log_of_an_uninterrupted_one(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_arguments, "LOGGING_STEPS", 1)
     calls = []
 
     def die_at_second(model):
@@ -321,7 +318,7 @@ def test_the_log_of_a_resumed_run_is_that_of_a_whole_one(start, tmp_path, monkey
     assert all(line["examples_per_second"] > 0 and line["learning_rate"] > 0 for line in lines if "loss" in line)
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, capsys, monkeypatch):
+def test_an_interrupt_saves_a_checkpoint_to_resume_from(start, finished, tmp_path, capsys, monkeypatch):
     seen, before = [], signal.getsignal(signal.SIGINT)
     original = DistillationLoss.forward
 
@@ -332,7 +329,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, cap
         return original(self, *arguments, **named)
 
     monkeypatch.setattr(DistillationLoss, "forward", forward)
-    with pytest.raises(KeyboardInterrupt, match="Stopped at step 3, which is saved; run it again to go on"):
+    with pytest.raises(KeyboardInterrupt, match="Stopped after saving step 3; run it again to resume"):
         run(start, tmp_path)
     assert (tmp_path / "checkpoint-3" / "trainer_state.json").is_file()
     assert "saving a checkpoint after this step" in capsys.readouterr().out
@@ -340,8 +337,8 @@ def test_an_interrupt_saves_and_says_how_to_go_on(start, finished, tmp_path, cap
     run(start, tmp_path)
     assert signal.getsignal(signal.SIGINT) is before
     for name, value in weights(tmp_path / "final").items():
-        # The averaged weights were rounded once more than in the whole run. A key's bias cancels out in the softmax:
-        # its gradient is rounding error alone, which Adam scales up to full steps.
+        # The averaged weights were rounded once more than in the uninterrupted run. A key's bias cancels out in the
+        # softmax, so its gradient is only rounding error, which Adam scales up to full steps.
         if not name.endswith("key.bias"):
             torch.testing.assert_close(value, weights(finished / "final")[name], atol=2e-5, rtol=1e-3)
 
@@ -357,7 +354,7 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(start, finished, tmp_path, 
         return original(self, path, *arguments, **named)
 
     monkeypatch.setattr(MultiVectorEncoder, "save_pretrained", full)
-    with pytest.raises(OSError, match=r"checkpoint of step 4 could not be saved .*No space left.*make room"):
+    with pytest.raises(OSError, match=r"checkpoint of step 4 could not be saved .*No space left.*free some space"):
         run(start, tmp_path)
     assert [file.name for file in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
     monkeypatch.setattr(MultiVectorEncoder, "save_pretrained", original)
@@ -365,19 +362,19 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(start, finished, tmp_path, 
     assert_same_weights(tmp_path / "final", finished / "final")
 
 
-def test_a_falling_measure_is_noticed_and_a_loss_that_is_no_number_stops(start, tmp_path, monkeypatch):
+def test_falling_measures_warn_and_nan_losses_stop(start, tmp_path, monkeypatch):
     measures = iter([0.8, 0.7, 0.69])
     with pytest.warns(UserWarning, match=r"fell from 0.8000 to 0.7000 at step 4: the run may be diverging"):
         run(start, tmp_path / "falling", evaluate=lambda model: next(measures))
     assert [line["held_out"] for line in log(tmp_path / "falling") if "held_out" in line] == [0.8, 0.7, 0.69]
-    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+    monkeypatch.setattr(training_arguments, "LOGGING_STEPS", 1)
     monkeypatch.setattr(DistillationLoss, "forward", lambda self, f, labels: self.model[0].model.embeddings
                         .word_embeddings.weight.sum() * float("nan"))  # fmt: skip
     with pytest.raises(FloatingPointError, match=r"The loss is nan at step 1; lower learning_rate"):
         run(start, tmp_path / "nan")
 
 
-def test_the_held_out_measure_sees_the_averaged_weights_and_changes_nothing(start, finished, tmp_path):
+def test_evaluation_uses_averaged_weights_and_changes_nothing(start, finished, tmp_path):
     seen = []
 
     def measure(model):
@@ -398,18 +395,18 @@ def test_gradient_accumulation_takes_the_same_steps(start, finished, tmp_path):
     run(start, tmp_path / "two", stage, accumulate=2)
     ours, expected = weights(tmp_path / "two" / "final"), weights(tmp_path / "one" / "final")
     changed = [name for name in expected if expected[name].is_floating_point()]
-    # Dropout draws differ, so the two agree about as far as one step moves the weights.
+    # Dropout masks differ, so the results differ by about as much as one step changes the weights.
     assert max(float((ours[name] - expected[name]).abs().max()) for name in changed) < 5e-3
 
 
-def test_without_verbose_nothing_is_written(start, tmp_path, capfd):
+def test_without_verbose_nothing_is_printed(start, tmp_path, capfd):
     run(start, tmp_path / "silent", dataclasses.replace(STAGE, steps=2, save_every=1))
     assert capfd.readouterr() == ("", "")
     run(start, tmp_path / "loud", dataclasses.replace(STAGE, steps=10, save_every=10), verbose=True)
     assert "loss" in capfd.readouterr().out
 
 
-def test_a_stage_of_imitation_comes_close_to_its_teacher_and_leaves_it_as_it_is(start, tmp_path):
+def test_imitation_approaches_an_unchanged_teacher(start, tmp_path):
     teacher = MultiVectorEncoder(str(start), device="cpu")
     student = copy.deepcopy(teacher)
     torch.manual_seed(0)
@@ -429,9 +426,9 @@ def test_a_stage_of_imitation_comes_close_to_its_teacher_and_leaves_it_as_it_is(
     assert run(start, tmp_path / "named", dataclasses.replace(same, steps=1), evaluate=lambda model: 0.5).is_dir()
 
 
-def test_an_imitation_needs_a_teacher_of_the_same_tokens_and_dimensions(start, tmp_path):
+def test_imitation_needs_a_teacher_with_the_same_tokens(start, tmp_path):
     stage = dataclasses.replace(STAGE, loss="imitation")
-    with pytest.raises(ValueError, match="The stage 'tiny' imitates an encoder, and names none; give it 'teacher'"):
+    with pytest.raises(ValueError, match="stage 'tiny' has no encoder to imitate; set its 'teacher'"):
         run(start, tmp_path / "none", stage)
     teacher = MultiVectorEncoder(str(start), device="cpu")
     smaller = torch.nn.Linear(32, 8, bias=False)
@@ -440,27 +437,26 @@ def test_an_imitation_needs_a_teacher_of_the_same_tokens_and_dimensions(start, t
         run(start, tmp_path / "other", stage, teacher=teacher)
 
 
-def test_asking_for_what_is_not_there(start, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="batch of 4 queries is not divided by 1 processes with 3 passes"):
+def test_invalid_settings_are_rejected_or_replaced(start, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="batch of 4 queries cannot be divided among processes=1 with accumulate=3"):
         run(start, tmp_path, accumulate=3)
     with pytest.raises(ValueError, match="line 1: document 'd0' is not in the collection"):
         distill(EXAMPLES, QUERIES, {}, STAGE, tmp_path, model=start, device="cpu")
     with pytest.raises(ValueError, match=r"has 3 documents, not 4"):
         run(start, tmp_path, dataclasses.replace(STAGE, n_ways=4))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training goes on on the CPU"):
-        assert module._available("cuda") == "cpu"
-    with pytest.warns(
-        UserWarning, match="A CPU does not train with precision='float16'; the products are done in bfloat16"
-    ):
-        arguments = module._arguments(dataclasses.replace(STAGE, precision="float16"), tmp_path, "cpu", 4, 1)
+    with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training continues on the CPU"):
+        assert training_arguments.available_device("cuda") == "cpu"
+    stage = dataclasses.replace(STAGE, precision="float16")
+    with pytest.warns(UserWarning, match="precision='float16' needs a GPU; training on the CPU uses bfloat16"):
+        arguments = training_arguments.trainer_arguments(stage, tmp_path, "cpu", 1)
     assert arguments.bf16
     assert not arguments.fp16
 
 
 @pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_processes_see_each_line_once(start, tmp_path, nodes):
-    """On one node, and on two of one process each, which meet at an address as two machines do."""
+    """Runs on one node, and on two nodes with one process each, which connect as two machines do."""
     script = Path(__file__).with_name("train_in_two_processes.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     with socket.socket() as free:
@@ -485,15 +481,15 @@ def test_two_processes_see_each_line_once(start, tmp_path, nodes):
     assert (tmp_path / "run" / "final" / "modules.json").is_file()
 
 
-def test_the_plot_is_a_picture(finished):
+def test_the_plot_is_a_png(finished):
     pytest.importorskip("matplotlib")
     assert (finished / "training.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_tensorboard_gets_loss_and_held_out_measure(start, tmp_path, monkeypatch):
+def test_tensorboard_has_loss_and_held_out_measure(start, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.setattr(module, "LOGGING_STEPS", 1)
+    monkeypatch.setattr(training_arguments, "LOGGING_STEPS", 1)
     run(start, tmp_path, dataclasses.replace(STAGE, steps=2), tensorboard=True, evaluate=lambda model: 0.25)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
@@ -502,7 +498,7 @@ def test_tensorboard_gets_loss_and_held_out_measure(start, tmp_path, monkeypatch
     assert [(event.step, event.value) for event in events.Scalars("train/held_out")] == [(2, 0.25)]
 
 
-def test_tensorboard_that_is_not_installed(start, tmp_path, monkeypatch):
+def test_missing_tensorboard_names_the_install_command(start, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
         run(start, tmp_path, tensorboard=True)

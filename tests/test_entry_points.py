@@ -1,4 +1,4 @@
-"""Every entry point that the package declares loads, and is what its group asks for."""
+"""Every declared entry point loads, and is of the type that its group requires."""
 
 import importlib.metadata
 import inspect
@@ -20,7 +20,7 @@ def test_every_group_has_an_entry_point():
 
 
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=lambda entry_point: f"{entry_point.group} {entry_point.name}")
-def test_entry_point_loads(entry_point):
+def test_entry_point_loads_the_required_type(entry_point):
     loaded = entry_point.load()
     if entry_point.group == "pyterrier.artifact":
         assert issubclass(loaded, pt.Artifact)

@@ -1,4 +1,4 @@
-"""The example reaches the figures that the README quotes."""
+"""The example on JSQuAD reaches the figures in the README."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_jsquad(shared, *arguments):
-    """The example's table: {system: {measure: value}}."""
+    """Returns the table that the example prints: {system: {measure: value}}."""
     command = [sys.executable, ROOT / "examples" / "jsquad.py", "--data", shared / "data", *arguments]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    header, *rows = done.stdout.splitlines()
+    completed = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    assert completed.returncode == 0, completed.stderr
+    header, *rows = completed.stdout.splitlines()
     measures = header.split()[1:]
     return {
         row.rsplit(maxsplit=len(measures))[0].strip(): dict(

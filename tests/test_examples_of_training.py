@@ -1,4 +1,4 @@
-"""N-way examples: read, mined, scored, resumed and validated."""
+"""Reading, mining, scoring, resuming and validating n-way examples."""
 
 import json
 import re
@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyterrier_jacolbert import JapaneseBM25
-from pyterrier_jacolbert.train import examples
-from pyterrier_jacolbert.train.examples import Example, ensemble, mine, read, read_colbert, save, score, validate
+from pyterrier_jacolbert.train import Example, ensemble, mine, read, read_colbert, read_released, save, score, validate
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,7 @@ def bm25(docs, tmp_path_factory):
 
 
 class Counting(pt.Transformer):
-    """Passes frames on and counts the queries it saw; fails when it has seen enough. Its repr holds its address."""
+    """Passes frames on, counts their queries, and fails after a number of them. Its repr contains its address."""
 
     def __init__(self, inner, fail_after=None):
         self.inner = inner
@@ -51,49 +50,49 @@ scored = st.lists(st.tuples(ids, st.floats(allow_nan=False, allow_infinity=False
 
 
 @given(st.lists(st.tuples(ids, scored), max_size=6), st.booleans())
-def test_what_is_saved_is_read_again(tmp_path_factory, lines, with_scores):
-    made = [
+def test_reading_returns_what_was_saved(tmp_path_factory, lines, with_scores):
+    expected = [
         Example(qid, tuple(d for d, _ in documents), tuple(s for _, s in documents) if with_scores else None)
         for qid, documents in lines
     ]
-    path = save(iter(made), tmp_path_factory.mktemp("examples") / "e.jsonl")
-    assert list(read(path)) == made
+    path = save(iter(expected), tmp_path_factory.mktemp("examples") / "e.jsonl")
+    assert list(read(path)) == expected
     assert [file.name for file in path.parent.iterdir()] == ["e.jsonl"]
 
 
-def test_colbert_s_lines(tmp_path):
+def test_colbert_s_format_is_read(tmp_path):
     path = tmp_path / "triples.jsonl"
     path.write_text('[1, [7, 0.5], [8, -1]]\n\n["q", "a", "b"]\n', encoding="utf-8")
     assert list(read_colbert(path)) == [Example("1", ("7", "8"), (0.5, -1.0)), Example("q", ("a", "b"))]
 
 
 @pytest.mark.parametrize("line", ["[1]", "[1, [2]]", "[1, [2, 3], 4]", "{}", "3", "[[1], [2, 3]]", '[1, [2, "x"]]'])
-def test_a_line_of_another_shape_is_named(tmp_path, line):
+def test_malformed_lines_are_reported_by_number(tmp_path, line):
     path = tmp_path / "triples.jsonl"
     path.write_text(f"[1, [7, 0.5]]\n{line}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"triples.jsonl, line 2: this is not \[qid, \[pid, score\]"):
+    with pytest.raises(ValueError, match=r"triples.jsonl, line 2: expected \[qid, \[pid, score\]"):
         list(read_colbert(path))
     path.write_text('{"qid": "q", "docnos": ["a"]}\n{"qid": 3\n', encoding="utf-8")
     with pytest.raises(ValueError, match="line 2: this is not JSON"):
         list(read(path))
 
 
-def test_the_released_data_set_is_read_from_its_files(tmp_path):
+def test_the_released_dataset_is_read_from_its_files(tmp_path):
     rows = {"query_id": [3], "pos_id": [9], "neg_ids": [[4, 5]], "pos_score": [0.75], "neg_scores": [[0.5, 0.25]]}
     pd.DataFrame(rows).to_parquet(tmp_path / "M3-00000-of-00001.parquet")
-    found = list(examples.read_released("M3", source=str(tmp_path)))
-    assert found == [Example("3", ("9", "4", "5"), (0.75, 0.5, 0.25))]
-    with pytest.raises(FileNotFoundError, match="no monot5"):
-        list(examples.read_released("monot5", source=str(tmp_path)))
+    released = list(read_released("M3", source=str(tmp_path)))
+    assert released == [Example("3", ("9", "4", "5"), (0.75, 0.5, 0.25))]
+    with pytest.raises(FileNotFoundError, match="has no monot5"):
+        list(read_released("monot5", source=str(tmp_path)))
 
 
-def test_mining_draws_from_the_candidates_without_relevant_and_too_good_ones(demo, bm25):
+def test_mining_excludes_relevant_and_too_good_candidates(demo, bm25):
     topics, qrels = demo.get_topics(), demo.get_qrels()
-    found = list(mine(bm25.retriever(), topics, qrels, n_ways=4, false_negative_margin=0.5))
-    assert found
+    mined = list(mine(bm25.retriever(), topics, qrels, n_ways=4, false_negative_margin=0.5))
+    assert mined
     ranking = bm25.retriever()(topics).set_index(["qid", "docno"])["score"]
     relevant = set(zip(qrels["qid"], qrels["docno"], strict=True))
-    for example in found:
+    for example in mined:
         assert (example.qid, example.docnos[0]) in relevant
         assert len(set(example.docnos)) == 4
         for docno in example.docnos[1:]:
@@ -101,7 +100,7 @@ def test_mining_draws_from_the_candidates_without_relevant_and_too_good_ones(dem
             assert ranking[example.qid, docno] <= 0.5 * ranking.get((example.qid, example.docnos[0]), np.inf)
 
 
-def test_the_draw_depends_on_the_seed_and_the_pair_alone(demo, bm25):
+def test_the_draw_depends_only_on_the_seed_and_the_pair(demo, bm25):
     topics, qrels = demo.get_topics(), demo.get_qrels()
 
     def drawn(topics, **settings):
@@ -116,13 +115,13 @@ def test_the_draw_depends_on_the_seed_and_the_pair_alone(demo, bm25):
 def test_pairs_with_too_few_candidates_are_left_out_and_counted(demo, bm25):
     pairs = len(demo.get_qrels())
     with pytest.warns(UserWarning, match=rf"\d+ of {pairs} pairs had fewer than 199 negatives and were left out"):
-        found = list(mine(bm25.retriever(), demo.get_topics(), demo.get_qrels(), n_ways=200))
-    assert len(found) < pairs
+        mined = list(mine(bm25.retriever(), demo.get_topics(), demo.get_qrels(), n_ways=200))
+    assert len(mined) < pairs
 
 
-def test_mining_bad_input(demo, bm25):
+def test_mining_rejects_invalid_input(demo, bm25):
     union = bm25.retriever() % 5 | bm25.retriever() % 10
-    with pytest.raises(ValueError, match=r"have no scores \(those of a union have none\); let a scorer follow"):
+    with pytest.raises(ValueError, match=r"have no scores, as those of a union; add a scorer"):
         list(mine(union, demo.get_topics(), demo.get_qrels(), n_ways=2))
     assert list(mine(union >> bm25.scorer(), demo.get_topics(), demo.get_qrels(), n_ways=2))
     with pytest.raises(ValueError, match="n_ways must be 2 or more"):
@@ -133,13 +132,13 @@ def test_mining_bad_input(demo, bm25):
         mine(bm25.retriever(), demo.get_topics().assign(qid=range(len(demo.get_topics()))), demo.get_qrels())
 
 
-def test_a_teacher_s_scores_are_the_pipeline_s(demo, bm25, docs):
+def test_scores_are_those_of_the_teacher(demo, bm25, docs):
     topics = demo.get_topics()
     mined = list(mine(bm25.retriever(), topics, demo.get_qrels(), n_ways=4))
-    found = list(score(mined, bm25.scorer(), topics, batch_size=3))
-    assert [(e.qid, e.docnos) for e in found] == [(e.qid, e.docnos) for e in mined]
+    rescored = list(score(mined, bm25.scorer(), topics, batch_size=3))
+    assert [(e.qid, e.docnos) for e in rescored] == [(e.qid, e.docnos) for e in mined]
     ranking = bm25.retriever()(topics).set_index(["qid", "docno"])["score"]
-    for example in found:
+    for example in rescored:
         expected = [ranking.get((example.qid, docno), 0.0) for docno in example.docnos]
         np.testing.assert_allclose(example.scores, expected)
     lengths = pt.apply.doc_score(lambda row: float(len(row["text"])))
@@ -147,7 +146,7 @@ def test_a_teacher_s_scores_are_the_pipeline_s(demo, bm25, docs):
         assert example.scores == tuple(float(len(docs[docno])) for docno in example.docnos)
 
 
-def test_a_teacher_that_leaves_documents_out_is_an_error(demo, bm25):
+def test_teachers_must_score_every_document(demo, bm25):
     topics = demo.get_topics()
     mined = list(mine(bm25.retriever(), topics, demo.get_qrels(), n_ways=4))
     with pytest.raises(ValueError, match="The teacher gave document .* no score"):
@@ -156,7 +155,7 @@ def test_a_teacher_that_leaves_documents_out_is_an_error(demo, bm25):
         list(score(mined, bm25.scorer(), topics.tail(1)))
 
 
-def test_an_interrupted_save_goes_on_where_it_was(demo, bm25, tmp_path):
+def test_an_interrupted_save_resumes_where_it_stopped(demo, bm25, tmp_path):
     topics, qrels = demo.get_topics(), demo.get_qrels()
 
     def stream(candidates, teacher):
@@ -171,7 +170,7 @@ def test_an_interrupted_save_goes_on_where_it_was(demo, bm25, tmp_path):
     done = len(part.read_bytes().splitlines()) - 1
     assert done >= 8
     with part.open("ab") as file:
-        file.write(b'{"qid": "torn')  # a line that a crash cut off
+        file.write(b'{"qid": "torn')  # a line that a crash truncated
     teacher = Counting(bm25.scorer())
     save(stream(Counting(bm25.retriever()), teacher), tmp_path / "e.jsonl")
     assert (tmp_path / "e.jsonl").read_bytes() == whole.read_bytes()
@@ -179,18 +178,18 @@ def test_an_interrupted_save_goes_on_where_it_was(demo, bm25, tmp_path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["e.jsonl", "whole.jsonl"]
 
 
-def test_other_settings_do_not_go_on_with_a_part(demo, bm25, tmp_path):
+def test_a_save_with_other_settings_does_not_resume(demo, bm25, tmp_path):
     topics, qrels = demo.get_topics(), demo.get_qrels()
     with pytest.raises(RuntimeError):
         save(mine(Counting(bm25.retriever(), 2), topics, qrels, n_ways=4, batch_size=1), tmp_path / "e.jsonl")
-    with pytest.raises(ValueError, match=r"e.jsonl.part was made with other settings; remove it"):
+    with pytest.raises(ValueError, match=r"e.jsonl.part was written with other settings; remove it"):
         save(mine(Counting(bm25.retriever()), topics, qrels, n_ways=5, batch_size=1), tmp_path / "e.jsonl")
 
 
 def test_an_ensemble_adds_normalised_scores(demo, bm25):
     candidates = (bm25.retriever() % 5)(demo.get_topics())
     length = pt.apply.doc_score(lambda row: float(len(row["docno"])))
-    found = ensemble(bm25.scorer(), length, weights=[2.0, 1.0])(candidates)
+    summed = ensemble(bm25.scorer(), length, weights=[2.0, 1.0])(candidates)
     for qid, rows in candidates.groupby("qid"):
         lengths = rows["docno"].str.len().to_numpy(float)
         scores = rows["score"].to_numpy()
@@ -199,7 +198,7 @@ def test_an_ensemble_adds_normalised_scores(demo, bm25):
             return (x - x.min()) / (x.max() - x.min()) if x.max() > x.min() else 0 * x
 
         expected = dict(zip(rows["docno"], 2 * minmax(scores) + minmax(lengths), strict=True))
-        got = found[found["qid"] == qid].set_index("docno")["score"].to_dict()
+        got = summed[summed["qid"] == qid].set_index("docno")["score"].to_dict()
         assert got == pytest.approx(expected, abs=1e-5)
     z = ensemble(bm25.scorer(), normalize="zscore")(candidates)
     groups = z.groupby("qid")["score"]
@@ -207,13 +206,13 @@ def test_an_ensemble_adds_normalised_scores(demo, bm25):
     assert set(groups.std(ddof=0).round(4)) <= {0.0, 1.0}
 
 
-def test_an_ensemble_of_nothing_or_with_a_teacher_that_cuts_is_an_error(demo, bm25):
-    with pytest.raises(ValueError, match="ensemble needs a teacher"):
+def test_ensembles_reject_invalid_teachers(demo, bm25):
+    with pytest.raises(ValueError, match="needs at least one teacher"):
         ensemble()
     with pytest.raises(ValueError, match="normalize must be one of"):
         ensemble(bm25.scorer(), normalize="softmax")
     candidates = (bm25.retriever() % 5)(demo.get_topics())
-    with pytest.raises(ValueError, match="gave document .* no score; give a re-ranker"):
+    with pytest.raises(ValueError, match="gave document .* no score; use a re-ranker"):
         ensemble(bm25.scorer() % 2)(candidates)
 
 
@@ -228,15 +227,18 @@ QRELS = pd.DataFrame([["q", "a", 1], ["q", "c", 0]], columns=["qid", "docno", "l
         (Example("q", ("a", "a"), (1, 2)), "document 'a' is repeated"),
         (Example("q", ("a", "b"), (1, float("nan"))), "has a score that is NaN or infinite"),
         (Example("q", ("a", "b"), (1, float("inf"))), "has a score that is NaN or infinite"),
-        (Example("q", ("a", "b"), (2, 2)), "are all alike, for which min-max is undefined"),
-        (Example("q", ("b", "a"), (1, 2)), "the first document of query 'q' is not judged relevant, so the positive"),
+        (Example("q", ("a", "b"), (2, 2)), "are all equal, so min-max normalisation is undefined"),
+        (
+            Example("q", ("b", "a"), (1, 2)),
+            "the first document of query 'q' is not judged relevant",
+        ),
         (Example("q", ("a", "z"), (1, 2)), "document 'z' is not in the collection"),
         (Example("r", ("a", "b"), (1, 2)), "query 'r' is not among the queries"),
         (Example("q", ("a", "b")), "query 'q' has no scores"),
         (Example("q", ("a", "b"), (1, 2, 3)), "has 3 scores for 2 documents"),
     ],
 )
-def test_validation_names_line_and_problem(example, problem):
+def test_validation_reports_line_and_problem(example, problem):
     known = {"n_ways": 2, "qrels": QRELS, "queries": {"q"}, "documents": {"a", "b", "c"}}
     assert validate([GOOD, GOOD], **known) == 2
     with pytest.raises(ValueError, match=re.escape(problem)) as caught:
@@ -245,10 +247,10 @@ def test_validation_names_line_and_problem(example, problem):
     assert "\n" not in str(caught.value)
 
 
-def test_validation_names_the_first_problems_and_counts_the_rest():
+def test_validation_reports_first_problems_and_counts_the_rest():
     with pytest.raises(
         ValueError,
-        match=r"^8 problems in 9 examples; repair them or leave them out: line 2: .*line 6: .*; and 3 more\.$",
+        match=r"^8 problems in 9 examples; repair or remove the lines: line 2: .*line 6: .*; and 3 more\.$",
     ):
         validate([GOOD] + [Example("q", ("a", "b"))] * 8, n_ways=2)
     with pytest.raises(ValueError, match="There are no examples"):

@@ -1,4 +1,4 @@
-"""Explanations: contributions sum to the score, and what is shown is the text itself."""
+"""Contributions sum to the score, and explanations display the unaltered text."""
 
 import html.parser
 import re
@@ -11,12 +11,12 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 from hypothesis import given, settings
-from test_tokens import HARD, TEXTS
+from test_token_offsets import HARD, TEXTS
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.explain_html import shaded_segments, to_html
+from pyterrier_jacolbert.explain.html import shaded_segments, to_html
 from pyterrier_jacolbert.index.limits import COMPRESSIONS
-from pyterrier_jacolbert.transformer import SettingsTransformer
+from pyterrier_jacolbert.pipeline.base import SettingsTransformer
 
 WORDS = "日本 富士山 琵琶湖 東京 は が の を に 高い 大きい 山 湖 味噌汁 食べる 漱石 猫".split()
 WORDS += "１９６４ 年 。 、 Ｓｈｉｎ ka n㌔ 😀 「 」".split()
@@ -24,7 +24,7 @@ WORDS += "１９６４ 年 。 、 Ｓｈｉｎ ka n㌔ 😀 「 」".split()
 
 @pytest.fixture(scope="module")
 def pairs():
-    """1,000 random pairs of a query and a text."""
+    """Returns 1,000 random pairs of a query and a text."""
     rng = np.random.default_rng(0)
     queries = ["".join(rng.choice(WORDS, rng.integers(1, 12))) for _ in range(50)]
     texts = ["".join(rng.choice(WORDS, rng.integers(0, 40))) for _ in range(200)]
@@ -40,12 +40,12 @@ def either(request, model):
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory, model, docs):
+def reader(tmp_path_factory, model, docs):
     path = tmp_path_factory.mktemp("stored") / "index"
     return pj.JaColBERTIndexer(path, model, compression="float16", title_field="title", store_text=True).index(docs)
 
 
-def test_contributions_of_a_thousand_pairs_sum_to_the_score_of_the_text_scorer(either, pairs):
+def test_contributions_of_1000_pairs_sum_to_the_text_score(either, pairs):
     pairs = pd.concat([pairs, pairs.assign(qid="x" + pairs["qid"], query=pairs["query"] + "？")]).head(1000)
     assert len(pairs) == 1000
     explained = either.explainer()(either.text_scorer()(pairs))
@@ -62,14 +62,14 @@ def test_contributions_of_a_thousand_pairs_sum_to_the_score_of_the_text_scorer(e
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)
-def test_contributions_from_an_index_sum_to_its_own_scores(compression, model, pairs, tmp_path):
+def test_contributions_from_an_index_sum_to_its_scores(compression, model, pairs, tmp_path):
     docs = pairs[["docno", "text"]].drop_duplicates("docno")
     index = pj.JaColBERTIndexer(tmp_path / "index", model, compression=compression, store_text=True).index(docs)
     ranking = index.retriever(num_results=20)(pairs[["qid", "query"]].drop_duplicates())
     assert len(ranking) == 1000
     explained = index.explainer()(ranking)
     sums = np.array([row.sum() for row in explained["contributions"]])
-    # The kernels of the codes round the query to 8 bits a number.
+    # The kernels of compressed indexes round the query to 8 bits per dimension.
     assert np.abs(sums - explained["score"]).max() < (1e-4 if compression == "float16" else 0.05)
     for row in explained.sample(5, random_state=2).itertuples():
         explanation = index.explain(row.query, row.docno)
@@ -78,7 +78,7 @@ def test_contributions_from_an_index_sum_to_its_own_scores(compression, model, p
     pd.testing.assert_frame_equal(explained.drop(columns="contributions"), ranking)
 
 
-def test_the_alignment_is_the_greatest_cosine_of_each_query_position(model):
+def test_each_query_position_matches_its_greatest_cosine(model):
     query, text = "日本で一番高い山", "富士山は日本で一番高い山である。"
     explanation = model.explain(query, text)
     asked, found = model.encode_queries([query])[0], model.encode_documents([text])[0]
@@ -92,7 +92,7 @@ def test_the_alignment_is_the_greatest_cosine_of_each_query_position(model):
             assert row.document_token == text[row.document_start : row.document_end]
 
 
-def test_a_document_without_text_gives_minus_one_a_position(either):
+def test_a_document_without_text_gives_minus_one_per_position(either):
     for text in ("", " \u3000"):
         explanation = either.explain("富士山", text)
         assert explanation.score == -len(explanation.query_tokens)
@@ -109,7 +109,7 @@ def test_a_document_without_text_gives_minus_one_a_position(either):
 
 
 class Shown(html.parser.HTMLParser):
-    """What a browser shows in the pre-wrapped parts of a page."""
+    """Collects the text that a browser shows in the pre-wrapped parts of a page."""
 
     def __init__(self):
         super().__init__()
@@ -155,15 +155,15 @@ def test_highlighted_characters_are_any_text(either, text):
     check_highlights(either, text)
 
 
-def test_lone_surrogates_are_refused_and_text_that_is_none(either, stored):
+def test_lone_surrogates_and_missing_text_are_refused(either, reader):
     for query, text, owner in (("山", "山\ud800", "text"), ("\udc00山", "山", "query"), ("山", None, "text")):
         with pytest.raises(ValueError, match=f"The {owner}"):
             either.explain(query, text)
     with pytest.raises(ValueError, match="lone surrogate"):
-        stored.explain("\udc00山", "d1")
+        reader.explain("\udc00山", "d1")
 
 
-def test_html_shows_words_masks_and_special_tokens_apart_and_what_was_cut(model):
+def test_html_separates_kinds_of_tokens_and_shows_truncation(model):
     page = to_html(model.explain("日本で一番高い山", "富士山は日本で一番高い山である。" * 60))
     assert re.findall(r"<summary[^>]*>([^:<]*):", page) == ["[MASK] positions", "Special tokens"]
     assert "The model read the first 2" in page
@@ -171,23 +171,23 @@ def test_html_shows_words_masks_and_special_tokens_apart_and_what_was_cut(model)
     assert not re.search("<(script|style|link)", page)
 
 
-# --------------------------------------------------------------------------------------------------------- of an index
+# ------------------------------------------------------------------------------------------------------------ indexes
 
 
-def test_an_index_explains_its_retrievers_score_from_stored_text(stored, model, docs):
-    ranking = stored.retriever().search("日本で一番高い山")
+def test_an_index_explains_its_retrievers_score_from_stored_text(reader, model, docs):
+    ranking = reader.retriever().search("日本で一番高い山")
     for row in ranking.itertuples():
-        explanation = stored.explain("日本で一番高い山", row.docno)
+        explanation = reader.explain("日本で一番高い山", row.docno)
         assert explanation.score == pytest.approx(row.score, abs=1e-4)
         document = next(doc for doc in docs if doc["docno"] == row.docno)
         assert explanation.text == f"{document['title']} {document['text']}"
 
 
-def test_an_index_without_text_says_what_to_do(index, docs):
+def test_an_index_without_text_names_the_remedy(index, docs):
     with pytest.raises(ValueError, match=r"holds no text.*store_text=True.*text=\.\.\."):
         index.explain("山", "d1")
     assert index.explain("山", "d1", text=docs[0]["text"]).text == docs[0]["text"]
-    with pytest.raises(ValueError, match="'d1' has .* tokens and .* vectors.*as it was indexed"):
+    with pytest.raises(ValueError, match="'d1' has .* tokens.* vectors.*as it was indexed"):
         index.explain("山", "d1", text=docs[0]["text"] + "と思う")
     with pytest.raises(ValueError, match="not in JaColBERTIndex"):
         index.explain("山", "zz", text="")
@@ -218,7 +218,7 @@ def test_pt_testing_index_explainer():
 
 
 class Explained(SettingsTransformer):
-    """The sum of the contributions as a score: a scorer, which the shared checks know."""
+    """Scores documents by the sum of their contributions, so that the shared checks of scorers apply."""
 
     schematic = {"help_url": None}
 
@@ -226,7 +226,7 @@ class Explained(SettingsTransformer):
         self.explainer = explainer
 
     def transform(self, inp):
-        from pyterrier_jacolbert.frames import ranked
+        from pyterrier_jacolbert.pipeline.frames import ranked
 
         explained = self.explainer(inp)
         sums = [float(row.sum()) for row in explained["contributions"]]

@@ -1,4 +1,4 @@
-"""The words of Japanese texts as dicts, and what PISA makes of them."""
+"""Japanese words as dicts of counts, and indexing and retrieval with PISA."""
 
 import subprocess
 import sys
@@ -12,9 +12,10 @@ import pyterrier as pt
 import pytest
 from test_japanese_bm25 import DOCS, TEXTS, TOPICS, read_jsquad
 
-from pyterrier_jacolbert.frames import ranked
-from pyterrier_jacolbert.japanese import JapaneseBM25, JapaneseTokens, tokenize
-from pyterrier_jacolbert.transformer import SettingsTransformer
+from pyterrier_jacolbert import JapaneseBM25, JapaneseTokens
+from pyterrier_jacolbert.japanese import tokenize
+from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.frames import ranked
 
 RESULTS = pd.DataFrame(
     {"qid": ["q1", "q1"], "query": ["高い山", "高い山"], "docno": ["d0", "d7"], "text": [TEXTS[0], ""], "score": 1.0}
@@ -25,7 +26,7 @@ def counts(text):
     return dict(Counter(tokenize(text)))
 
 
-# ------------------------------------------------------------------------------------------------ the frames
+# ------------------------------------------------------------------------------------------------ frames
 
 
 def test_query_frames_get_query_toks():
@@ -50,7 +51,7 @@ def test_document_frames_get_toks():
         (["qid", "docno", "text"], ["toks"]),
     ],
 )
-def test_ranking_frames_get_what_they_have_the_text_for(columns, added):
+def test_ranking_frames_get_the_columns_they_have_text_for(columns, added):
     for frame in (RESULTS[columns], RESULTS[columns].iloc[:0]):
         found = JapaneseTokens()(frame)
         assert found.columns.tolist() == columns + added
@@ -60,7 +61,7 @@ def test_ranking_frames_get_what_they_have_the_text_for(columns, added):
     assert full.dtypes.to_dict() == empty.dtypes.to_dict()
 
 
-def test_the_ways_in_are_documents_queries_and_rankings():
+def test_inputs_are_documents_queries_and_rankings():
     assert pt.inspect.transformer_inputs(JapaneseTokens("body")) == [
         ["docno", "body"],
         ["qid", "query"],
@@ -76,12 +77,12 @@ def test_frames_without_text_are_an_input_error(columns):
         JapaneseTokens()(RESULTS[columns])
 
 
-def test_a_missing_text_is_an_error_that_names_its_document():
+def test_missing_text_is_an_error_that_names_its_document():
     with pytest.raises(ValueError, match="text of docno 'd1'"):
         JapaneseTokens()(pd.DataFrame({"docno": ["d0", "d1"], "text": pd.Series(["山", None], dtype=object)}))
 
 
-def test_rows_keep_their_order_and_index_and_the_input_is_left_alone():
+def test_rows_keep_order_and_index_and_the_input_is_unchanged():
     odd = TOPICS.set_axis([7, 7, 3]).assign(query_toks="old")
     before = odd.copy(deep=True)
     found = JapaneseTokens()(odd)
@@ -96,7 +97,7 @@ def test_equal_texts_do_not_share_a_dict():
     assert found[0] is not found[1]
 
 
-def test_a_cutoff_moves_before_it():
+def test_rank_cutoff_moves_before_the_tokens():
     assert (JapaneseTokens() % 3).compile() == pt.RankCutoff(3) >> JapaneseTokens()
 
 
@@ -123,7 +124,7 @@ def pisa_index(pisa, tmp_path):
     return pisa.PisaIndex(str(tmp_path / "pisa"), stemmer="none", stops="none")
 
 
-def test_single_word_scores_of_pisa_are_ours_times_a_known_constant(pisa_index, tmp_path):
+def test_pisa_scores_of_one_word_are_ours_times_a_constant(pisa_index, tmp_path):
     pipeline = JapaneseTokens() >> pisa_index.toks_indexer(scale=1.0)
     built = pipeline.index(iter(DOCS))
     assert len(built) == len(DOCS)
@@ -143,7 +144,7 @@ def test_single_word_scores_of_pisa_are_ours_times_a_known_constant(pisa_index, 
     assert compared >= 9
 
 
-def test_pisa_scores_are_its_formula_over_our_words(pisa_index):
+def test_pisa_scores_follow_its_formula_over_our_words(pisa_index):
     built = (JapaneseTokens() >> pisa_index.toks_indexer(scale=1.0)).index(DOCS)
     found = (JapaneseTokens() >> built.bm25(k1=1.2, b=0.75, toks_scale=1.0))(TOPICS)
     documents = [counts(text) for text in TEXTS]
@@ -162,19 +163,19 @@ def test_pisa_scores_are_its_formula_over_our_words(pisa_index):
 
 
 @pytest.mark.parametrize(("most_df", "least_overlap"), [(10, 0.99), (1145, 0.9)])
-def test_rankings_of_pisa_and_ours_agree_on_jsquad(pisa_index, tmp_path, most_df, least_overlap):
-    # The two differ in idf: hardly for rare words; for those of half the documents and more PISA's is 0.
+def test_pisa_and_our_rankings_agree_on_jsquad(pisa_index, tmp_path, most_df, least_overlap):
+    # The two differ in idf: hardly for rare words, but PISA's is 0 for words of at least half of the documents.
     docs, topics, _ = read_jsquad()
     docs = [{"docno": doc["docno"], "text": f"{doc['title']} {doc['text']}"} for doc in docs]
     df = Counter(word for doc in docs for word in set(tokenize(doc["text"])))
     queries = [sorted({word for word in tokenize(query) if df[word] <= most_df}) for query in topics["query"][::10]]
     built = (JapaneseTokens() >> pisa_index.toks_indexer(scale=1.0)).index(docs)
-    theirs = built.bm25(k1=1.2, b=0.75, num_results=2000, toks_scale=1.0)
+    pisa_bm25 = built.bm25(k1=1.2, b=0.75, num_results=2000, toks_scale=1.0)
     ours = JapaneseBM25(tmp_path / "ours").index(docs)
     overlaps = []
     for words in filter(None, queries):
-        found = theirs(pd.DataFrame({"qid": ["q"], "query_toks": [dict.fromkeys(words, 1.0)]}))
-        # Ties at the cut are in no order in PISA: sort all it finds as we do.
+        found = pisa_bm25(pd.DataFrame({"qid": ["q"], "query_toks": [dict.fromkeys(words, 1.0)]}))
+        # PISA leaves ties at the cut in any order, so all of its results are sorted as ours are.
         found = found.assign(score=found["score"].round(4)).sort_values(["score", "docno"], ascending=False)
         docids, _ = ours.best_documents(words, 10)
         expected = [docs[docid]["docno"] for docid in docids]
@@ -183,7 +184,7 @@ def test_rankings_of_pisa_and_ours_agree_on_jsquad(pisa_index, tmp_path, most_df
     assert np.mean(overlaps) > least_overlap
 
 
-def test_text_indexers_of_pisa_are_refused_with_the_remedy(pisa, pisa_index, tmp_path):
+def test_text_indexers_of_pisa_are_refused_with_a_remedy(pisa, pisa_index, tmp_path):
     remedy = r"toks_indexer\(scale=1\.\).*bm25\(toks_scale=1\.\)"
     texts = pisa.PisaIndex(str(tmp_path / "texts"), text_field="text", stemmer="none")
     identity = pt.Transformer.identity()
@@ -192,8 +193,8 @@ def test_text_indexers_of_pisa_are_refused_with_the_remedy(pisa, pisa_index, tmp
             JapaneseTokens() >> indexer
 
 
-def test_scales_of_pisa_other_than_one_are_warned_of(pisa_index):
-    with pytest.warns(UserWarning, match=r"PisaToksIndexer multiplies term frequencies.*scale=100.*scale=1\."):
+def test_pisa_scales_other_than_one_warn(pisa_index):
+    with pytest.warns(UserWarning, match=r"PisaToksIndexer.*scale=100.*scale=1\."):
         pipeline = JapaneseTokens() >> pisa_index.toks_indexer()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -209,15 +210,15 @@ def test_scales_of_pisa_other_than_one_are_warned_of(pisa_index):
 
 
 @pytest.mark.parametrize("texts", [["", ""], ["", " ", "山"]])
-def test_a_first_batch_without_a_word_is_an_error_where_pisa_aborts(pisa, tmp_path, texts):
+def test_first_batch_without_words_is_an_error_not_an_abort(pisa, tmp_path, texts):
     index = pisa.PisaIndex(str(tmp_path / "pisa"), stemmer="none", stops="none", batch_size=2)
     docs = [{"docno": f"d{i}", "text": text} for i, text in enumerate(texts)]
-    with pytest.raises(ValueError, match="None of the first 2 documents has a word"):
+    with pytest.raises(ValueError, match="first 2 documents"):
         (JapaneseTokens() >> index.toks_indexer(scale=1.0)).index(docs)
 
 
-def test_pisa_still_aborts_on_what_we_refuse(pisa, tmp_path):
-    # Where this fails, PISA has learnt to say no, and the guard can go.
+def test_pisa_still_aborts_on_batches_without_words(pisa, tmp_path):
+    # If this fails, PISA reports the error itself, and the guard can be removed.
     code = (
         "import sys, pyterrier_pisa\n"
         "index = pyterrier_pisa.PisaIndex(sys.argv[1], stemmer='none', stops='none')\n"
@@ -234,17 +235,17 @@ def test_documents_without_words_keep_the_others_aligned_in_pisa(pisa_index):
     assert [retriever.search(query)["docno"].tolist() for query in ("山", "川", "", "海")] == [["d1"], ["d3"], [], []]
 
 
-def test_the_indexing_pipeline_of_pisa_is_inspectable(pisa_index):
+def test_indexing_pipeline_of_pisa_is_inspectable(pisa_index):
     pipeline = JapaneseTokens() >> pisa_index.toks_indexer(scale=1.0)
     assert pt.inspect.transformer_inputs(JapaneseTokens())[0] == ["docno", "text"]
     assert pt.inspect.indexer_inputs(pipeline[1]) == [["docno", "toks"]]
 
 
-# ------------------------------------------------------------------------------------------------ the shared checks
+# ------------------------------------------------------------------------------------------------ conformance checks
 
 
 class LengthScorer(SettingsTransformer):
-    """Scores a document by its length: the plainest scorer that meets every behaviour of conformance.SCORER."""
+    """Scores a document by its length: the simplest re-ranker with every behaviour of conformance.SCORER."""
 
     schematic = {"help_url": None}
 
@@ -263,18 +264,18 @@ RANKING = pd.DataFrame(
 
 
 @pytest.mark.parametrize("behaviour", conformance.SCORER)
-def test_scorer_checks_hold_for_the_plainest_scorer(behaviour):
+def test_conformance_checks_pass_for_the_simplest_reranker(behaviour):
     conformance.SCORER[behaviour](LengthScorer, RANKING)
 
 
 @pytest.mark.parametrize("behaviour", ["S03", "S04"])
-def test_scorer_checks_catch_a_scorer_that_changes_nothing(behaviour):
+def test_conformance_checks_catch_a_reranker_without_effect(behaviour):
     check = next(check for name, check in conformance.SCORER.items() if name.startswith(behaviour))
     with pytest.raises(AssertionError):
         check(pt.Transformer.identity, RANKING.sample(frac=1, random_state=1))
 
 
-def test_sudachis_words_are_another_setting():
+def test_analyzer_is_a_setting():
     pytest.importorskip("sudachipy", reason="sudachipy is in the dev extra")
     tokens = JapaneseTokens(analyzer="sudachi")
     assert tokens([{"docno": "d1", "text": "附属と付属"}])[0]["toks"] == {"付属": 2, "と": 1}

@@ -1,4 +1,4 @@
-"""The search's kernels: what their numpy references say, in every layout that this processor has instructions for."""
+"""Search kernels equal their numpy references, in every layout whose instructions this processor has."""
 
 import os
 import subprocess
@@ -9,12 +9,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.index import inverted, kernels
-from pyterrier_jacolbert.index.coded_lanes import Int8Lane
-from pyterrier_jacolbert.index.kernels import LAYOUTS
-from pyterrier_jacolbert.index.panels import TILE_ROWS, TILE_STEP, Panel, laid_out, rows_of
-from pyterrier_jacolbert.index.residual_codec import packed_width
-from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
+from pyterrier_jacolbert.index.codecs.residual import packed_width
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
+from pyterrier_jacolbert.index.kernels import centroid_scores, maxsim
+from pyterrier_jacolbert.index.kernels.arguments import Documents, Int8Codes, ResidualCodes
+from pyterrier_jacolbert.index.kernels.maxsim import LAYOUTS
+from pyterrier_jacolbert.index.kernels.query_layout import TILE_ROWS, TILE_STEP, PackedQuery, pack, unpack
+from pyterrier_jacolbert.index.search import inverted_lists as inverted
+from pyterrier_jacolbert.index.search.quantized import Int8Scorer
 
 DIMS = (16, 64, 96, 128, 384)
 
@@ -33,7 +35,7 @@ def searches(draw):
 
 
 def of_kind(rng, kind, shape):
-    """Vectors: unit, all zero, one number each, or one that is far greater than the others."""
+    """Vectors: unit, all zero, one non-zero number each, or with one number far greater than the others."""
     vectors = rng.standard_normal(shape).astype(np.float32)
     if kind == "zero":
         vectors[:] = 0
@@ -48,18 +50,18 @@ KINDS = st.sampled_from(["unit", "zero", "basis", "spike"])
 
 
 def takes(layout, dim):
-    return layout != "tiles" or dim % TILE_STEP == 0
+    return layout != "amx" or dim % TILE_STEP == 0
 
 
 def whole_tiles(rows):
-    """At least 16 rows, as tiles need: what is behind the last must not matter."""
+    """Pads to the 16 rows that a tile needs; the padding must not matter."""
     return np.concatenate([rows, np.full((max(0, TILE_ROWS - len(rows)), *rows.shape[1:]), 255, dtype=rows.dtype)])
 
 
-def both(name, *arguments, n, dtype):
+def both(kernel, reference, *arguments, n, dtype):
     found, expected = np.empty(n, dtype=dtype), np.empty(n, dtype=dtype)
-    getattr(kernels, name)(*arguments, found)
-    getattr(kernels, f"{name}_reference")(*arguments, expected)
+    kernel(*arguments, found)
+    reference(*arguments, expected)
     return found, expected
 
 
@@ -69,18 +71,13 @@ def test_int8_scores_equal_the_reference(given_search, layout, of_documents, of_
     rng, starts, tokens, dim = given_search
     assume(takes(layout, dim))
     columns = Int8Codec(dim).encode(of_kind(rng, of_documents, (int(starts[-1]), dim)))
-    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
     docids = rng.permutation(len(starts) - 1)
     found, expected = both(
-        "maxsim_int8",
-        whole_tiles(columns["codes"]),
-        columns["scales"].view(np.uint16),
-        starts,
-        docids,
-        panel.rows,
-        panel.corrections,
-        panel.steps,
-        panel.tokens,
+        maxsim.maxsim_int8,
+        maxsim.maxsim_int8_reference,
+        Int8Codes(whole_tiles(columns["codes"]), columns["scales"].view(np.uint16)),
+        Documents(starts, docids),
+        PackedQuery.of(of_kind(rng, of_query, (tokens, dim)), layout),
         n=len(docids),
         dtype=np.float32,
     )
@@ -93,26 +90,26 @@ def test_residual_scores_equal_the_reference(given_search, layout, bits, of_quer
     rng, starts, tokens, dim = given_search
     assume(takes(layout, dim))
     n = int(starts[-1])
-    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
+    query = PackedQuery.of(of_kind(rng, of_query, (tokens, dim)), layout)
     docids = rng.permutation(len(starts) - 1)
     levels = np.zeros(16, dtype=np.uint8)
     levels[: 2**bits] = np.sort(rng.integers(1, 256, 2**bits))
+    codes = ResidualCodes(
+        residuals=rng.integers(256, size=(n, packed_width(dim, bits))).astype(np.uint8),
+        centroid_ids=rng.integers(50, size=n).astype(np.uint16),
+        factor_codes=rng.integers(256, size=(n, 2)).astype(np.uint8),
+        reconstruction_levels=levels,
+        bits=bits,
+        length_factors=rng.uniform(0.001, 0.01, 256).astype(np.float32),
+        norm_factors=rng.uniform(0.5, 2, 256).astype(np.float32),
+    )
     found, expected = both(
-        "maxsim_residual",
-        rng.integers(256, size=(n, packed_width(dim, bits))).astype(np.uint8),
-        rng.integers(50, size=n).astype(np.uint16),
-        rng.integers(256, size=(n, 2)).astype(np.uint8),
-        starts,
-        docids,
-        levels,
-        bits,
-        rng.uniform(0.001, 0.01, 256).astype(np.float32),
-        rng.uniform(0.5, 2, 256).astype(np.float32),
-        rng.uniform(-1, 1, (50, *panel.steps.shape)).astype(np.float32),
-        panel.rows,
-        panel.corrections,
-        panel.steps,
-        panel.tokens,
+        maxsim.maxsim_residual,
+        maxsim.maxsim_residual_reference,
+        codes,
+        Documents(starts, docids),
+        query,
+        rng.uniform(-1, 1, (50, *query.scales.shape)).astype(np.float32),
         n=len(docids),
         dtype=np.float32,
     )
@@ -121,16 +118,15 @@ def test_residual_scores_equal_the_reference(given_search, layout, bits, of_quer
 
 @settings(deadline=None, max_examples=60)
 @given(given_search=searches(), layout=st.sampled_from(LAYOUTS), n=st.integers(1, 70), of_query=KINDS)
-def test_products_of_bytes_equal_the_reference(given_search, layout, n, of_query):
+def test_int8_dot_products_equal_the_reference(given_search, layout, n, of_query):
     rng, _, tokens, dim = given_search
     assume(takes(layout, dim))
-    panel = Panel.of(of_kind(rng, of_query, (tokens, dim)), layout)
+    query = PackedQuery.of(of_kind(rng, of_query, (tokens, dim)), layout)
     codes = whole_tiles(rng.integers(1, 256, size=(n, dim)).astype(np.uint8))[:n]
     factors = rng.uniform(0, 0.01, n).astype(np.float32)
-    found, expected = (np.zeros((n, *panel.steps.shape), dtype=np.float32) for _ in range(2))
-    arguments = (codes, factors, panel.rows, panel.corrections, panel.steps, panel.tokens)
-    kernels.products_int8(*arguments, found)
-    kernels.products_int8_reference(*arguments, expected)
+    found, expected = (np.zeros((n, *query.scales.shape), dtype=np.float32) for _ in range(2))
+    centroid_scores.dot_int8(codes, factors, query, found)
+    centroid_scores.dot_int8_reference(codes, factors, query, expected)
     found, expected = (table.reshape(n, -1)[:, :tokens] for table in (found, expected))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -142,7 +138,8 @@ def test_scores_by_centroids_equal_the_reference(given_search, blocks):
     docids = rng.permutation(len(starts) - 1)
     ids = rng.integers(300, size=starts[-1]).astype(np.uint16)
     table = rng.integers(256, size=(300, blocks, 32)).astype(np.uint8)
-    found, expected = both("score_centroids", ids, starts, docids, table, n=len(docids), dtype=np.int32)
+    kernels = centroid_scores.score_centroids, centroid_scores.score_centroids_reference
+    found, expected = both(*kernels, ids, Documents(starts, docids), table, n=len(docids), dtype=np.int32)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -169,19 +166,17 @@ def test_inverted_lists_and_probes_equal_their_references(given_search, n_centro
     assert lists.documents(np.flatnonzero(chosen)).tolist() == np.flatnonzero(marks).tolist()
 
 
-@given(
-    layout=st.sampled_from(["tiles", "bytes", "pairs", "singles"]), tokens=st.integers(1, 70), dim=st.integers(1, 40)
-)
-def test_a_panel_holds_the_query_in_any_layout(layout, tokens, dim):
-    dim = dim if layout != "tiles" else 64 * (1 + dim % 3)
+@given(layout=st.sampled_from(["amx", "vnni", "avx2", "generic"]), tokens=st.integers(1, 70), dim=st.integers(1, 40))
+def test_packed_queries_hold_the_query_in_any_layout(layout, tokens, dim):
+    dim = dim if layout != "amx" else 64 * (1 + dim % 3)
     query = np.random.default_rng(tokens).standard_normal((tokens, dim)).astype(np.float32)
-    panel = Panel.of(query, layout)
-    rows = rows_of(panel.rows).reshape(-1, panel.rows.size // panel.steps.size)
-    restored = rows * panel.steps.reshape(-1, 1)
-    assert np.abs(restored[:tokens, :dim] - query).max() <= panel.steps.max() / 2 * 1.0001
+    packed = PackedQuery.of(query, layout)
+    codes = unpack(packed.rows).reshape(-1, packed.rows.size // packed.scales.size)
+    restored = codes * packed.scales.reshape(-1, 1)
+    assert np.abs(restored[:tokens, :dim] - query).max() <= packed.scales.max() / 2 * 1.0001
     assert not restored[tokens:].any()
     assert not restored[:, dim:].any()
-    np.testing.assert_array_equal(laid_out(rows.astype(np.int8), layout), panel.rows)
+    np.testing.assert_array_equal(pack(codes.astype(np.int8), layout), packed.rows)
 
 
 def test_every_layout_gives_the_same_scores():
@@ -189,12 +184,11 @@ def test_every_layout_gives_the_same_scores():
     starts = np.array([0, 30, 37, 200], dtype=np.int64)
     columns = Int8Codec(128).encode(of_kind(rng, "unit", (200, 128)))
     query = of_kind(rng, "unit", (40, 128))
+    codes = Int8Codes(columns["codes"], columns["scales"].view(np.uint16))
     scores = []
     for layout in LAYOUTS:
-        panel = Panel.of(query, layout)
         out = np.empty(3, dtype=np.float32)
-        arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
-        kernels.maxsim_int8(columns["codes"], columns["scales"].view(np.uint16), *arguments)
+        maxsim.maxsim_int8(codes, Documents(starts, np.arange(3)), PackedQuery.of(query, layout), out)
         scores.append(out.tobytes())
     assert len(set(scores)) == 1
 
@@ -202,17 +196,17 @@ def test_every_layout_gives_the_same_scores():
 @pytest.mark.parametrize(
     ("name", "features", "layouts"),
     [
-        ("x86-64", "+sse2", ("singles",)),
-        ("haswell", "+sse4.2,+ssse3,+avx,+avx2,+fma", ("pairs", "singles")),
+        ("x86-64", "+sse2", ("generic",)),
+        ("haswell", "+sse4.2,+ssse3,+avx,+avx2,+fma", ("avx2", "generic")),
         (
             "icelake-client",
             "+ssse3,+avx,+avx2,+fma,+avx512f,+avx512vl,+avx512bw,+avx512vnni",
-            ("bytes", "pairs", "singles"),
+            ("vnni", "avx2", "generic"),
         ),
     ],
 )
 def test_other_processors_get_other_instructions(name, features, layouts):
-    """numba compiles for the processor that its variables name; each of these is a subset of what is here."""
+    """numba compiles for the processor that its variables name; each of these has a subset of this one's features."""
     from llvmlite.binding import get_host_cpu_features
 
     there = get_host_cpu_features()
@@ -220,7 +214,7 @@ def test_other_processors_get_other_instructions(name, features, layouts):
     if missing:
         pytest.skip(f"this processor has no {', '.join(missing)}")
     environment = {**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features}
-    code = "from pyterrier_jacolbert.index.kernels import LAYOUTS; print(*LAYOUTS)"
+    code = "from pyterrier_jacolbert.index.kernels.maxsim import LAYOUTS; print(*LAYOUTS)"
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert tuple(found.stdout.split()) == layouts
     tests = ["equal_the_reference", "equal_their_references"]
@@ -236,25 +230,26 @@ def test_other_processors_get_other_instructions(name, features, layouts):
 
 CHECK = """
 import numpy as np
-from pyterrier_jacolbert.index import kernels, llvm
-from pyterrier_jacolbert.index.scalar_codecs import Int8Codec
-from pyterrier_jacolbert.index.panels import Panel
+from pyterrier_jacolbert.index.kernels import maxsim, llvm
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
+from pyterrier_jacolbert.index.kernels.arguments import Documents, Int8Codes
+from pyterrier_jacolbert.index.kernels.query_layout import PackedQuery
 rng = np.random.default_rng(0)
 starts = np.array([0, 30, 37, 200], dtype=np.int64)
 columns = Int8Codec(128).encode(rng.standard_normal((200, 128), dtype=np.float32))
-panel = Panel.of(rng.standard_normal((40, 128), dtype=np.float32), "bytes")
+query = PackedQuery.of(rng.standard_normal((40, 128), dtype=np.float32), "vnni")
+codes = Int8Codes(columns["codes"], columns["scales"].view(np.uint16))
 found, expected = np.empty(3, dtype=np.float32), np.empty(3, dtype=np.float32)
-for kernel, out in ((kernels.maxsim_int8, found), (kernels.maxsim_int8_reference, expected)):
-    arguments = (starts, np.arange(3), panel.rows, panel.corrections, panel.steps, panel.tokens, out)
-    kernel(columns["codes"], columns["scales"].view(np.uint16), *arguments)
+for kernel, out in ((maxsim.maxsim_int8, found), (maxsim.maxsim_int8_reference, expected)):
+    kernel(codes, Documents(starts, np.arange(3)), query, out)
 np.testing.assert_allclose(found, expected, rtol=1e-5)
 print("equal")
 """
 
 
-def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
-    """vpdpbusd of AVX-VNNI, for processors that have no AVX-512; those with AVX-512 VL have it too."""
-    from pyterrier_jacolbert.index.llvm import FEATURES
+def test_vpdpbusd_of_half_the_width_equals_the_reference(tmp_path):
+    """vpdpbusd of AVX-VNNI, for processors without AVX-512; those with AVX-512 VL have it, too."""
+    from pyterrier_jacolbert.index.kernels.llvm import FEATURES
 
     if not {"avx512vnni", "avx512vl"} <= FEATURES:
         pytest.skip("this processor has no vpdpbusd of half the width")
@@ -265,41 +260,41 @@ def test_the_instruction_of_half_the_width_says_the_same(tmp_path):
     assert done.stdout == "equal\n", done.stderr
 
 
-def test_without_numba_numpy_does_the_work_and_says_so_once():
+def test_without_numba_numpy_runs_and_warns_once():
     code = "import sys; sys.modules['numba'] = None\n" + CHECK.replace(
-        "print", "assert kernels.maxsim_int8 is kernels.maxsim_int8_reference\nprint"
-    ).replace(", llvm", "").replace('"bytes"', "kernels.LAYOUTS[0]")
+        "print", "assert maxsim.maxsim_int8 is maxsim.maxsim_int8_reference\nprint"
+    ).replace(", llvm", "").replace('"vnni"', "maxsim.LAYOUTS[0]")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout == "equal\n", done.stderr
-    assert done.stderr.count("numba is not installed, so indexes are searched and coded by numpy") == 1
+    assert done.stderr.count("numba is not installed") == 1
 
 
-def test_without_a_folder_for_compiled_kernels_they_are_compiled_anew_and_this_is_said_once(tmp_path):
+def test_without_a_writable_cache_kernels_compile_and_warn_once():
     code = "from numba.core import caching; caching.CacheImpl._locator_classes = []\n" + CHECK
     done = subprocess.run(
-        [sys.executable, "-c", code.replace('"bytes"', "kernels.LAYOUTS[0]")], capture_output=True, text=True
+        [sys.executable, "-c", code.replace('"vnni"', "maxsim.LAYOUTS[0]")], capture_output=True, text=True
     )
     assert done.stdout == "equal\n", done.stderr
-    assert done.stderr.count("No folder for compiled kernels can be written to") == 1
+    assert done.stderr.count("set NUMBA_CACHE_DIR") == 1
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 70), st.integers(1, 140), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_products_equal_the_reference_and_do_not_depend_on_other_rows(n, k, blocks, seed):
+def test_matrix_products_equal_the_reference_row_by_row(n, k, blocks, seed):
     rng = np.random.default_rng(seed)
     rows, columns = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, k), (k, 32 * blocks)))
     found, expected, alone = (np.empty((n, 32 * blocks), dtype=np.float32) for _ in range(3))
-    kernels.multiply(rows, columns, found)
-    kernels.multiply_reference(rows, columns, expected)
+    centroid_scores.matmul(rows, columns, found)
+    centroid_scores.matmul_reference(rows, columns, expected)
     np.testing.assert_allclose(found, expected, atol=1e-5 * k)
     for row in range(n):
-        kernels.multiply(rows[row : row + 1], columns, alone[row : row + 1])
+        centroid_scores.matmul(rows[row : row + 1], columns, alone[row : row + 1])
     assert alone.tobytes() == found.tobytes()
 
 
 @pytest.mark.parametrize("refused", ["by the system", "by the processor", "elsewhere"])
-def test_tiles_that_may_not_be_used_are_not(monkeypatch, refused):
-    from pyterrier_jacolbert.index import llvm, tiles
+def test_amx_is_used_only_with_permission(monkeypatch, refused):
+    from pyterrier_jacolbert.index.kernels import amx, llvm
 
     asked = []
 
@@ -310,25 +305,25 @@ def test_tiles_that_may_not_be_used_are_not(monkeypatch, refused):
             return -1 if refused == "by the system" else 0
 
     needed = {"amx-int8", "amx-tile", "avx512f"}
-    monkeypatch.setattr(tiles.ctypes, "CDLL", lambda name: Library)
-    monkeypatch.setattr(tiles.sys, "platform", "darwin" if refused == "elsewhere" else "linux")
-    monkeypatch.setattr(tiles.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(amx.ctypes, "CDLL", lambda name: Library)
+    monkeypatch.setattr(amx.sys, "platform", "darwin" if refused == "elsewhere" else "linux")
+    monkeypatch.setattr(amx.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(llvm, "FEATURES", needed - {"amx-int8"} if refused == "by the processor" else needed)
-    assert not tiles.permitted()
+    assert not amx.permitted()
     assert asked == ([[158, 0x1023, 18]] if refused == "by the system" else [])
-    monkeypatch.setattr(tiles.sys, "platform", "linux")
+    monkeypatch.setattr(amx.sys, "platform", "linux")
     monkeypatch.setattr(llvm, "FEATURES", needed)
-    assert tiles.permitted() == (refused != "by the system")
+    assert amx.permitted() == (refused != "by the system")
 
 
 def test_few_tokens_are_read_in_whole_tiles():
-    """A collection of fewer tokens than a tile has rows."""
+    """The collection has fewer tokens than a tile has rows."""
     rng = np.random.default_rng(0)
     starts = np.array([0, 1, 1, 5], dtype=np.int64)
     vectors, query = of_kind(rng, "unit", (5, 128)), of_kind(rng, "unit", (20, 128))
     codec = Int8Codec(128)
-    lane = Int8Lane(codec.encode(vectors), starts, codec)
-    found = lane.scores([query])[0]
+    scorer = Int8Scorer(codec.encode(vectors), starts, codec)
+    found = scorer.scores([query])[0]
     products = vectors @ query.T
     assert found[1] == -np.inf
     np.testing.assert_allclose(found[[0, 2]], [products[0].sum(), products[1:].max(axis=0).sum()], atol=0.05)

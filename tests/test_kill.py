@@ -1,4 +1,4 @@
-"""A build killed at any moment goes on to the same bytes; damage and full disks are named, and nothing is lost."""
+"""A build killed at any moment resumes to the same bytes; damage and full disks are named, and nothing is lost."""
 
 import contextlib
 import os
@@ -14,37 +14,39 @@ import pytest
 from conformance import contents
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.index.manifest import META_FILE
+from pyterrier_jacolbert.index import builder
+from pyterrier_jacolbert.index.storage.directory import META_FILE
 
-#: A build of documents that bring their vectors, with a residual codec: encoding, training, coding, publishing.
+#: Builds an index of documents that bring their vectors; with a residual codec, it has every step: encoding, training,
+#: compressing, publishing.
 SCRIPT = """
 import sys
 import numpy as np
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.index import build
+from pyterrier_jacolbert.index import builder
 
-build._CODED_AT_ONCE = 2000
+builder._COMPRESSED_ROWS = 2000
 
 def documents(count, dim=32):
     for number in range(count):
         rows = np.random.default_rng(number).standard_normal((number % 12, dim))
         yield {"docno": f"d{number}", "doc_embs": rows / np.linalg.norm(rows, axis=1, keepdims=True)}
 
-def run(path, mode, count=3000, compression="4bit"):
-    settings = {"mode": mode, "compression": compression, "n_centroids": 64, "shard_documents": 100}
+def build_index(path, mode, count=3000, compression="4bit"):
+    settings = {"mode": mode, "compression": compression, "n_centroids": 64, "batch_documents": 100}
     return pj.JaColBERTIndexer(path, "somebody/unused", **settings).index(documents(count))
 """
 
 
-def child(path, mode, **limits):
-    """A process that imports everything, says "ready", waits for a line, builds, and says how long it took."""
+def start_build(path, mode, max_file_bytes=None):
+    """Starts a process that has imported and compiled everything, builds, and prints the seconds that it took."""
     code = SCRIPT + (
         "import time, tempfile, resource\n"
-        "run(tempfile.mkdtemp() + '/warm', 'create', 40)\n"
-        f"limit = {limits.get('file_bytes')!r}\n"
+        "build_index(tempfile.mkdtemp() + '/warm-up', 'create', 40)\n"
+        f"limit = {max_file_bytes!r}\n"
         "if limit: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))\n"
-        "print('ready', flush=True); sys.stdin.readline(); begun = time.monotonic()\n"
-        f"run({str(path)!r}, {mode!r}); print(time.monotonic() - begun, flush=True)\n"
+        "print('ready', flush=True); sys.stdin.readline(); started = time.monotonic()\n"
+        f"build_index({str(path)!r}, {mode!r}); print(time.monotonic() - started, flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code],
@@ -58,111 +60,120 @@ def child(path, mode, **limits):
 
 
 @pytest.fixture(scope="module")
-def parts():
-    """SCRIPT's functions in this process."""
-    names: dict = {}
-    exec(SCRIPT, names)  # noqa: S102
-    return names
+def script():
+    """The functions of SCRIPT, in this process."""
+    functions: dict = {}
+    with pytest.MonkeyPatch.context() as patch:
+        # So that what the script sets is reset after the last test.
+        patch.setattr(builder, "_COMPRESSED_ROWS", 2000)
+        exec(SCRIPT, functions)
+        yield functions
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_build_killed_at_50_moments_ends_with_the_same_bytes(tmp_path, parts):
-    # The shortest of some: the moments are to lie within the builds to come.
-    seconds = min(float(child(tmp_path / f"whole-{run}", "create").communicate()[0]) for run in range(3))
-    whole = contents(tmp_path / "whole-0")
-    draws, finished = random.Random(0), 0
+def test_build_killed_at_50_moments_resumes_to_the_same_bytes(tmp_path, script):
+    # The shortest of three, so that the moments lie within the builds to come.
+    seconds = min(float(start_build(tmp_path / f"whole-{run}", "create").communicate()[0]) for run in range(3))
+    expected = contents(tmp_path / "whole-0")
+    draws, n_completed = random.Random(0), 0
     for number in range(50):
         directory = tmp_path / f"killed-{number}"
-        process = child(directory, "create")
-        time.sleep(seconds * (number + draws.random()) / 50)
+        process = start_build(directory, "create")
+        delay = seconds * (number + draws.random()) / 50
+        time.sleep(delay)
         process.kill()
         process.communicate()
-        complete = (directory / META_FILE).is_file()
-        finished += complete
-        if not complete:
+        if (directory / META_FILE).is_file():
+            n_completed += 1
+            seconds = delay  # the machine has become faster
+        else:
             with pytest.raises(FileNotFoundError, match="There is no index at"):
                 pj.JaColBERTIndex(directory).meta()
-        parts["run"](directory, "resume")
-        assert contents(directory) == whole, number
-    assert finished < 10
+        script["build_index"](directory, "resume")
+        assert contents(directory) == expected, number
+    assert n_completed < 10
 
 
-def test_a_resume_encodes_nothing_again_and_names_the_first_difference(tmp_path, parts, model, monkeypatch):
+def test_resume_encodes_only_the_documents_that_are_missing(tmp_path, model, monkeypatch):
     docs = [{"docno": f"d{i}", "text": f"{i}番目の文書"} for i in range(250)]
 
-    def failing(upto):
-        yield from docs[:upto]
+    def failing_documents(count):
+        yield from docs[:count]
         raise RuntimeError("the network went away")
 
-    make = {"mode": "resume", "compression": "int8", "shard_documents": 100}
+    def indexer(name="i", **changes):
+        settings = {"mode": "resume", "compression": "int8", "batch_documents": 100, **changes}
+        return pj.JaColBERTIndexer(tmp_path / name, model, **settings)
+
     with pytest.raises(RuntimeError, match="network") as caught:
-        pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(failing(230))
-    assert any("200 documents are done" in note and "mode='resume'" in note for note in caught.value.__notes__)
+        indexer().index(failing_documents(230))
+    assert any("200 documents" in note and "mode='resume'" in note for note in caught.value.__notes__)
     assert not pj.JaColBERTIndex(tmp_path / "i").built()
-    with pytest.raises(FileExistsError, match=r"holds an interrupted build; go on with it with mode='resume'"):
-        pj.JaColBERTIndexer(tmp_path / "i", model, compression="int8", shard_documents=100).index(docs)
+    with pytest.raises(FileExistsError, match="interrupted build; .* mode='resume'"):
+        indexer(mode="create").index(docs)
     changed = [*docs[:7], {"docno": "d7", "text": "別の文"}, *docs[8:]]
-    with pytest.raises(ValueError, match=r"position 7, 'd7', is not the one .* but with other content"):
-        pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(changed)
-    with pytest.raises(ValueError, match=r"There are 150 documents, and the interrupted build .* found more \(200\)"):
-        pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(docs[:150])
-    seen = []
+    with pytest.raises(ValueError, match="position 7, 'd7', is not the one .* other content"):
+        indexer().index(changed)
+    with pytest.raises(ValueError, match="150 documents, and the interrupted build encoded 200"):
+        indexer().index(docs[:150])
+    encoded = []
     original = type(model).encode_documents
-    monkeypatch.setattr(
-        type(model), "encode_documents", lambda self, texts, *rest: seen.extend(texts) or original(self, texts, *rest)
-    )
-    done = pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(docs)
-    assert seen == [doc["text"] for doc in docs[200:]]
-    assert len(done) == 250
-    whole = pj.JaColBERTIndexer(tmp_path / "whole", model, compression="int8", shard_documents=100).index(docs)
-    assert contents(done.path) == contents(whole.path)
-    seen.clear()
-    again = pj.JaColBERTIndexer(tmp_path / "i", model, **make).index(docs)  # a finished index is returned
-    assert (seen, len(again)) == ([], 250)
+
+    def record_and_encode(self, texts, *args):
+        encoded.extend(texts)
+        return original(self, texts, *args)
+
+    monkeypatch.setattr(type(model), "encode_documents", record_and_encode)
+    index = indexer().index(docs)
+    assert encoded == [doc["text"] for doc in docs[200:]]
+    assert len(index) == 250
+    assert contents(index.path) == contents(indexer("whole", mode="create").index(docs).path)
+    encoded.clear()
+    assert len(indexer().index(docs)) == 250  # a complete index is returned as it is
+    assert encoded == []
 
 
-def test_overwriting_leaves_the_old_index_readable_until_the_new_one_is_complete(tmp_path, parts):
-    index = parts["run"](tmp_path / "i", "create", 150, "int8")
+def test_overwrite_keeps_the_old_index_until_it_is_complete(tmp_path, script):
+    index = script["build_index"](tmp_path / "i", "create", 150, "int8")
     before = contents(index.path)
 
-    def failing():
-        yield from parts["documents"](140)
+    def failing_documents():
+        yield from script["documents"](140)
         assert len(pj.JaColBERTIndex(tmp_path / "i")) == 150
         raise RuntimeError("power")
 
-    settings = {"compression": "int8", "n_centroids": 64, "shard_documents": 100}
+    settings = {"compression": "int8", "n_centroids": 64, "batch_documents": 100}
+    indexer = pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", mode="overwrite", **settings)
     with pytest.raises(RuntimeError, match="power"):
-        pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", mode="overwrite", **settings).index(failing())
+        indexer.index(failing_documents())
     kept = {name: content for name, content in contents(index.path).items() if name in before}
     assert kept == before
     pj.JaColBERTIndex(tmp_path / "i").verify()
-    done = pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", mode="overwrite", **settings).index(
-        parts["documents"](120)
-    )
-    assert len(done) == 120
-    done.verify()
-    assert len({name.parts[0] for name in contents(done.path) if name.parts[0].startswith("data-")}) == 1
+    replaced = indexer.index(script["documents"](120))
+    assert len(replaced) == 120
+    replaced.verify()
+    assert len({name.parts[0] for name in contents(replaced.path) if name.parts[0].startswith("data-")}) == 1
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, parts):
-    index = parts["run"](tmp_path_factory.mktemp("small") / "i", "create", 300)
+def small(tmp_path_factory, script):
+    index = script["build_index"](tmp_path_factory.mktemp("small") / "i", "create", 300)
     return index.delete(["d7"])
 
 
-def test_every_flipped_bit_and_every_cut_is_reported(small, tmp_path):
+def test_every_flipped_bit_and_every_cut_file_is_named(small):
     draws = random.Random(1)
     files = {name: content for name, content in contents(small.path).items() if content}
     names = sorted(files)
     weights = [len(files[name]) for name in names]
     opened = pj.JaColBERTIndex(small.path)
     opened.verify()
-    places = [(name, 8 * draws.randrange(len(files[name])) + draws.randrange(8)) for name in names]
-    while len(places) < 200:
+    bits = [(name, 8 * draws.randrange(len(files[name])) + draws.randrange(8)) for name in names]
+    while len(bits) < 200:
         name = draws.choices(names, weights)[0]
-        places.append((name, draws.randrange(8 * len(files[name]))))
-    for name, bit in places:
+        bits.append((name, draws.randrange(8 * len(files[name]))))
+    for name, bit in bits:
         path = small.path / name
         content = bytearray(files[name])
         content[bit // 8] ^= 1 << bit % 8
@@ -170,41 +181,41 @@ def test_every_flipped_bit_and_every_cut_is_reported(small, tmp_path):
         with pytest.raises(ValueError, match="damaged") as caught:
             pj.JaColBERTIndex(small.path).verify()
         assert name.name.removesuffix(".sums") in str(caught.value), (name, bit)
-        _open_and_search(small.path)
+        open_and_search(small.path)
         path.write_bytes(files[name])
     for name in names:
         path = small.path / name
         path.write_bytes(files[name][: draws.randrange(len(files[name]))])
         with pytest.raises(ValueError, match="damaged"):
             pj.JaColBERTIndex(small.path).verify()
-        _open_and_search(small.path)
+        open_and_search(small.path)
         path.write_bytes(files[name])
     opened.verify()
 
 
-def _open_and_search(path):
-    """Whatever is damaged, the interpreter lives: a search ends, be it with an error."""
+def open_and_search(path):
+    """Searches a damaged index, which may raise an error but must not crash the interpreter."""
     query = pd.DataFrame({"qid": ["1"], "query_embs": [np.eye(4, 32, dtype=np.float32)]})
     with contextlib.suppress(ValueError, IndexError):
         pj.JaColBERTIndex(path).retriever(num_results=5)(query)
 
 
-def test_a_full_disk_leaves_the_old_index_and_names_the_bytes(tmp_path, parts):
-    old = parts["run"](tmp_path / "i", "create", 120, "int8")
-    before = contents(old.path)
+def test_full_disk_keeps_the_old_index_and_names_the_bytes(tmp_path, script):
+    index = script["build_index"](tmp_path / "i", "create", 120, "int8")
+    before = contents(index.path)
     for limit in (20_000, 100_000, 300_000):
-        process = child(tmp_path / "i", "overwrite", file_bytes=limit)
+        process = start_build(tmp_path / "i", "overwrite", max_file_bytes=limit)
         _, errors = process.communicate()
         assert process.returncode == 1
-        assert "There is no room in" in errors
-        assert "bytes more" in errors
-        kept = {name: content for name, content in contents(old.path).items() if name in before}
+        assert "has no space for" in errors
+        assert "more bytes" in errors
+        kept = {name: content for name, content in contents(index.path).items() if name in before}
         assert kept == before
-        assert len(pj.JaColBERTIndex(old.path)) == 120
-    pj.JaColBERTIndex(old.path).verify()
-    process = child(tmp_path / "i", "overwrite")
-    assert process.communicate()[0], "with room again"
-    assert len(pj.JaColBERTIndex(old.path)) == 3000
+        assert len(pj.JaColBERTIndex(index.path)) == 120
+    pj.JaColBERTIndex(index.path).verify()
+    process = start_build(tmp_path / "i", "overwrite")
+    assert process.communicate()[0], "the build fails although there is space again"
+    assert len(pj.JaColBERTIndex(index.path)) == 3000
 
 
 @pytest.mark.parametrize("compression", ["auto", "float16", "int8", "4bit", "2bit", "1bit"])

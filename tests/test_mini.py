@@ -1,4 +1,4 @@
-"""The checkpoint that ships: small, an ordinary one, and a real retriever."""
+"""The checkpoint that ships with the package: small, in an ordinary layout, and able to retrieve."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from pyterrier_jacolbert import JaColBERT, JaColBERTIndex, JaColBERTIndexer
 FOLDER = Path(pyterrier_jacolbert.__file__).parent / "mini"
 
 
-def test_it_is_at_most_45_megabytes_of_weights_without_pickles():
+def test_mini_has_at_most_45_megabytes_and_no_pickles():
     files = [file for file in FOLDER.rglob("*") if file.is_file()]
     assert sum(file.stat().st_size for file in files) <= 45_000_000
     assert {file.suffix for file in files} == {".safetensors", ".json", ".md"}
@@ -23,7 +23,7 @@ def test_it_is_at_most_45_megabytes_of_weights_without_pickles():
     assert all(torch.isfinite(tensor).all() for tensor in tensors)
 
 
-def test_it_loads_as_an_ordinary_checkpoint_in_float32():
+def test_sentence_transformers_loads_mini_in_float32():
     model = MultiVectorEncoder(str(FOLDER), device="cpu")
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     texts = ["富士山は日本で最も高い山である。", "東京は日本の首都である。"]
@@ -32,7 +32,7 @@ def test_it_loads_as_an_ordinary_checkpoint_in_float32():
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_an_index_finds_its_checkpoint_again_by_name(tmp_path):
+def test_index_finds_mini_again_by_its_name(tmp_path):
     docs = [
         {"docno": "a", "text": "富士山は日本で最も高い山である。"},
         {"docno": "b", "text": "猫は魚を好んで食べる。"},
@@ -41,7 +41,7 @@ def test_an_index_finds_its_checkpoint_again_by_name(tmp_path):
     assert JaColBERTIndex(tmp_path / "i").retriever().search("いちばん高い山")["docno"].tolist() == ["a", "b"]
 
 
-def test_the_card_says_what_it_was_made_of():
+def test_model_card_names_licence_and_sources():
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     for word in ("license: mit", "multilingual-e5-small", "JaQuAD", "CC BY-SA 3.0", "examples/train_mini.py"):
         assert word in card

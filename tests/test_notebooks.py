@@ -1,4 +1,4 @@
-"""The notebooks are their scripts, run without a network, and give what they are committed with."""
+"""Notebooks match their scripts, run without network access, and reproduce the committed outputs."""
 
 import re
 import sys
@@ -8,12 +8,12 @@ import nbformat
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from examples.notebooks import FOLDER, NAMES, executed, made
+from examples.notebooks import FOLDER, NAMES, execute, to_notebook
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
 
 
-def committed(name):
+def committed_notebook(name):
     return nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
 
 
@@ -22,7 +22,7 @@ def script(name):
 
 
 def outputs(cell):
-    """What a cell printed and gave, as text; a picture is its kind and size."""
+    """Returns the outputs of a cell as text; a picture is represented by its type and size."""
     texts = []
     for output in cell.get("outputs", []):
         texts.append(output["text"] if output["output_type"] == "stream" else output["data"]["text/plain"])
@@ -30,21 +30,21 @@ def outputs(cell):
     return "\n".join(texts)
 
 
-def test_every_notebook_has_its_script_and_no_other():
+def test_every_notebook_has_a_script_and_vice_versa():
     assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == sorted(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_cells_are_those_of_the_script(name):
-    assert [(cell.cell_type, cell.source) for cell in committed(name).cells] == [
-        (cell.cell_type, cell.source) for cell in made(script(name)).cells
+def test_notebook_cells_match_the_script(name):
+    assert [(cell.cell_type, cell.source) for cell in committed_notebook(name).cells] == [
+        (cell.cell_type, cell.source) for cell in to_notebook(script(name)).cells
     ]
     compile(script(name), f"{name}.py", "exec")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_outputs_are_committed_without_traces_of_a_machine(name):
-    notebook = committed(name)
+def test_committed_outputs_have_no_traces_of_a_machine(name):
+    notebook = committed_notebook(name)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
@@ -69,22 +69,22 @@ def test_outputs_are_committed_without_traces_of_a_machine(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_gives_what_it_is_committed_with(name):
-    fresh = executed(made(script(name)))
-    for new, old in zip(fresh.cells, committed(name).cells, strict=True):
-        (got, expected) = (outputs(new), outputs(old))
-        assert NUMBER.sub("#", got).split() == NUMBER.sub("#", expected).split(), new.source
-        pairs = zip(NUMBER.findall(got), NUMBER.findall(expected), strict=True)
-        # Sums in another order move training a little; rankings and scores stay.
+def test_notebook_reproduces_its_committed_outputs(name):
+    executed = execute(to_notebook(script(name)))
+    for cell, committed_cell in zip(executed.cells, committed_notebook(name).cells, strict=True):
+        measured, expected = outputs(cell), outputs(committed_cell)
+        assert NUMBER.sub("#", measured).split() == NUMBER.sub("#", expected).split(), cell.source
+        pairs = zip(NUMBER.findall(measured), NUMBER.findall(expected), strict=True)
+        # Another order of summation changes training slightly; rankings and scores stay.
         assert [
             pair for pair in pairs if abs(float(pair[0]) - float(pair[1])) > 0.02 + 0.01 * abs(float(pair[1]))
         ] == []
 
 
-def test_a_script_must_begin_with_a_cell():
+def test_script_must_begin_with_a_cell():
     with pytest.raises(ValueError, match="begins with 'import os'"):
-        made("import os\n# %%\n1\n")
-    assert [cell.source for cell in made("# %% [markdown]\n# # A\n#\n# b\n\n# %%\n1 + 1\n").cells] == [
+        to_notebook("import os\n# %%\n1\n")
+    assert [cell.source for cell in to_notebook("# %% [markdown]\n# # A\n#\n# b\n\n# %%\n1 + 1\n").cells] == [
         "# A\n\nb",
         "1 + 1",
     ]

@@ -1,14 +1,16 @@
-"""Packed linear layers compute what torch's own do, and give way to them where they cannot."""
+"""Packed linear layers compute the same as torch's own, which remain in use if packing is unavailable."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert import packed_linear
-from pyterrier_jacolbert.packed_linear import PackedLinear, pack_linears
+from pyterrier_jacolbert.encoding import packed_linear
+from pyterrier_jacolbert.encoding.packed_linear import PackedLinear, pack_linears
 
-needs_packing = pytest.mark.skipif(not packed_linear._works(), reason="this build of torch has no packed products")
+needs_packing = pytest.mark.skipif(
+    not packed_linear.packing_works(), reason="this build of torch lacks packed products"
+)
 
 
 def layers(inputs=24, outputs=40, bias=True):
@@ -24,7 +26,7 @@ def layers(inputs=24, outputs=40, bias=True):
     bias=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_packed_layers_equal_float32_products_to_the_precision_of_bfloat16(inputs, outputs, leading, bias, seed):
+def test_packed_layers_equal_float32_to_bfloat16_precision(inputs, outputs, leading, bias, seed):
     torch.manual_seed(seed)
     linear = torch.nn.Linear(inputs, outputs, bias=bias).to(torch.bfloat16)
     values = torch.randn(*leading, inputs).to(torch.bfloat16)
@@ -38,7 +40,7 @@ def test_packed_layers_equal_float32_products_to_the_precision_of_bfloat16(input
 
 
 @needs_packing
-def test_every_linear_layer_within_a_module_is_packed_and_the_others_stay():
+def test_every_linear_layer_is_packed_and_others_stay():
     module = torch.nn.Sequential(layers(), torch.nn.Sequential(layers(40, 8)))
     values = torch.randn(3, 24).to(torch.bfloat16)
     with torch.inference_mode():
@@ -50,7 +52,7 @@ def test_every_linear_layer_within_a_module_is_packed_and_the_others_stay():
 
 
 @pytest.mark.parametrize("error", [AttributeError, RuntimeError, None])
-def test_a_build_of_torch_without_the_operators_or_with_wrong_ones_keeps_its_own_layers(monkeypatch, error):
+def test_missing_or_wrong_operators_leave_layers_unchanged(monkeypatch, error):
     class Broken(PackedLinear):
         def forward(self, inputs):
             if error:

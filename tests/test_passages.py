@@ -1,4 +1,4 @@
-"""Sentences and passages: nothing of the text is lost, and no passage is longer than the model reads."""
+"""Sentences and passages: they lose nothing of the text, and no passage exceeds the model's length."""
 
 import copy
 import pickle
@@ -8,12 +8,12 @@ import pyterrier as pt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_tokens import HARD, TEXTS
+from test_token_offsets import HARD, TEXTS
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert import japanese
-from pyterrier_jacolbert.sentences import cut_passages, split_sentences
-from pyterrier_jacolbert.tokens import token_counts
+from pyterrier_jacolbert.encoding.token_offsets import token_counts
+from pyterrier_jacolbert.japanese import split_sentences
+from pyterrier_jacolbert.japanese.sentences import cut_passages
 
 
 @pytest.mark.parametrize(
@@ -34,19 +34,19 @@ from pyterrier_jacolbert.tokens import token_counts
         ("", []),
     ],
 )
-def test_sentences(text, sentences):
+def test_split_sentences(text, sentences):
     assert split_sentences(text) == sentences
 
 
 @settings(max_examples=200)
 @given(st.text("ab。．.！?\n 「」（）()『』、1", max_size=60))
-def test_sentences_joined_are_the_text_and_brackets_that_belong_together_stay_together(text):
+def test_sentences_concatenate_to_the_text_and_keep_brackets(text):
     sentences = split_sentences(text)
     assert "".join(sentences) == text
     assert all(sentences)
     if "\n" not in text:
         for opening, closing in ("「」", "（）"):
-            # In a text with one pair of brackets alone, the pair is never parted.
+            # In a text with a single pair of brackets, the pair stays in one sentence.
             only = "".join("。" if c in "「」（）()『』" and c not in (opening, closing) else c for c in text)
             if only.count(opening) == only.count(closing) == 1 and only.index(opening) < only.index(closing):
                 assert any(opening in sentence and closing in sentence for sentence in split_sentences(only))
@@ -80,34 +80,34 @@ def cutter(request):
 LONG = "富士山（標高3,776m。）は、静岡県と山梨県にまたがる活火山である。「日本一の山！」と言われる。" * 6
 
 
-def check(model, frame, **settings):
-    found = japanese.passages(model, **settings)(frame)
-    most = model.encoder.max_document_length
+def check_passages(model, frame, **settings):
+    found = model.passages(**settings)(frame)
+    limit = model.encoder.max_document_length
     for docno, text in frame[["docno", "text"]].itertuples(index=False):
-        mine = found[found["docno"].str.rpartition("%p")[0] == docno]
-        assert mine["docno"].tolist() == [f"{docno}%p{number}" for number in range(len(mine))]
-        assert max(token_counts(model.encoder, mine["text"].tolist())) <= most
+        passages = found[found["docno"].str.rpartition("%p")[0] == docno]
+        assert passages["docno"].tolist() == [f"{docno}%p{number}" for number in range(len(passages))]
+        assert max(token_counts(model.encoder, passages["text"].tolist())) <= limit
         if settings.get("prepend", "title") is None and settings.get("stride") == settings.get("length"):
-            assert "".join(mine["text"]) == text
+            assert "".join(passages["text"]) == text
     return found
 
 
 @pytest.mark.parametrize("text", [*HARD, LONG, "漢字" * 300, "a" * 700, " " * 5000 + "。" + " " * 5000, ""])
 @pytest.mark.parametrize("length", [None, 8, 20])
-def test_passages_joined_are_the_document(cutter, text, length):
-    check(cutter, pd.DataFrame({"docno": ["d1"], "text": [text]}), length=length, stride=length, prepend=None)
+def test_passages_concatenate_to_the_document(cutter, text, length):
+    check_passages(cutter, pd.DataFrame({"docno": ["d1"], "text": [text]}), length=length, stride=length, prepend=None)
 
 
 @settings(max_examples=20)
 @given(text=st.lists(TEXTS, max_size=6).map("。".join))
 @example(text="無" * 100)
-def test_passages_of_any_text_joined_are_the_text(cutter, text):
-    check(cutter, pd.DataFrame({"docno": ["d1"], "text": [text]}), prepend=None)
+def test_passages_of_any_text_concatenate_to_it(cutter, text):
+    check_passages(cutter, pd.DataFrame({"docno": ["d1"], "text": [text]}), prepend=None)
 
 
-def test_titles_stand_before_each_passage_and_count(cutter):
+def test_titles_precede_each_passage_and_count_as_tokens(cutter):
     frame = pd.DataFrame({"docno": ["d1", "d2", "d3"], "title": ["富士山", "", "山" * 500], "text": [LONG] * 3})
-    found = check(cutter, frame)
+    found = check_passages(cutter, frame)
     assert list(found.columns) == ["docno", "text"]
     for docno, start in (("d1", "富士山 "), ("d3", "山山")):
         assert found[found["docno"].str.startswith(docno)]["text"].str.startswith(start).all()
@@ -115,18 +115,18 @@ def test_titles_stand_before_each_passage_and_count(cutter):
     assert "".join(text.removeprefix("富士山 ") for text in found[found["docno"].str.startswith("d1")]["text"]) == LONG
 
 
-def test_a_stride_shorter_than_the_length_makes_passages_overlap(cutter):
+def test_stride_below_length_makes_passages_overlap(cutter):
     frame = pd.DataFrame({"docno": ["d1"], "text": ["山は高い。川は長い。湖は広い。海は深い。空は青い。" * 3]})
-    apart = check(cutter, frame, length=20, stride=20, prepend=None)
-    overlapping = check(cutter, frame, length=20, stride=10, prepend=None)
-    assert len(overlapping) > len(apart)
+    disjoint = check_passages(cutter, frame, length=20, stride=20, prepend=None)
+    overlapping = check_passages(cutter, frame, length=20, stride=10, prepend=None)
+    assert len(overlapping) > len(disjoint)
     assert sum(map(len, overlapping["text"])) > len(frame["text"][0])
-    for passage in apart["text"]:
+    for passage in disjoint["text"]:
         assert passage.endswith("。")
 
 
 def test_short_documents_stay_whole_and_keep_their_columns(model, candidates):
-    found = japanese.passages(model)(candidates)
+    found = model.passages()(candidates)
     assert list(found.columns) == [column for column in candidates.columns if column != "title"]
     assert found["docno"].tolist() == [f"{docno}%p0" for docno in candidates["docno"]]
     expected = [f"{row.title} {row.text}" for row in candidates.itertuples()]
@@ -135,10 +135,10 @@ def test_short_documents_stay_whole_and_keep_their_columns(model, candidates):
         assert found[column].tolist() == candidates[column].tolist()
 
 
-def test_max_passage_is_the_inverse(cutter, topics):
+def test_max_passage_inverts_passages(cutter, topics):
     docs = pd.DataFrame({"docno": ["d1", "d2"], "text": [LONG, "味噌汁は汁物である。" * 20]})
     frame = topics[["qid", "query"]].merge(docs, how="cross")
-    passages = japanese.passages(cutter, prepend=None)
+    passages = cutter.passages(prepend=None)
     scored = (passages >> cutter.text_scorer())(frame)
     found = (passages >> cutter.text_scorer() >> pt.text.max_passage())(frame)
     best = scored.assign(docno=scored["docno"].str.partition("%p")[0]).groupby(["qid", "docno"])["score"].max()
@@ -146,37 +146,37 @@ def test_max_passage_is_the_inverse(cutter, topics):
     assert found.set_index(["qid", "docno"])["score"].to_dict() == best.to_dict()
 
 
-def test_passages_are_indexed_and_found(cutter, tmp_path):
+def test_passages_are_indexed_and_retrieved(cutter, tmp_path):
     docs = [{"docno": "d1", "title": "山", "text": LONG}, {"docno": "d2", "title": "汁", "text": "味噌汁である。"}]
-    index = (japanese.passages(cutter) >> pj.JaColBERTIndexer(tmp_path / "index", cutter)).index(docs)
+    index = (cutter.passages() >> pj.JaColBERTIndexer(tmp_path / "index", cutter)).index(docs)
     assert len(index) > 5
     found = (index.retriever() >> pt.text.max_passage()).search("富士山")
     assert sorted(found["docno"]) == ["d1", "d2"]
 
 
-def test_settings_are_checked_and_docnos_with_the_mark_refused(model, candidates):
-    for settings_, name in (({"length": 7}, "length"), ({"length": "8"}, "length"), ({"stride": 0}, "stride")):
+def test_invalid_settings_and_docnos_with_separator_are_refused(model, candidates):
+    for invalid, name in (({"length": 7}, "length"), ({"length": "8"}, "length"), ({"stride": 0}, "stride")):
         with pytest.raises(ValueError, match=f"{name} must be a number of tokens"):
-            japanese.passages(model, **settings_)
-    with pytest.raises(ValueError, match=r"'a%p1' holds '%p'.*max_passage"):
-        japanese.passages(model)(candidates.assign(docno="a%p1"))
+            model.passages(**invalid)
+    with pytest.raises(ValueError, match=r"'a%p1'.*'%p'"):
+        model.passages()(candidates.assign(docno="a%p1"))
     for column in ("docno", "title", "text"):
         with pytest.raises(pt.validate.InputValidationError, match=column):
-            japanese.passages(model)(candidates.drop(columns=column))
+            model.passages()(candidates.drop(columns=column))
     with pytest.raises(ValueError, match="title of docno 'd1' is missing"):
-        japanese.passages(model)(candidates.astype({"title": object}).assign(title=None))
+        model.passages()(candidates.astype({"title": object}).assign(title=None))
 
 
 @pt.testing.transformer_test_class
 def test_pt_testing_passages():
-    return japanese.passages(pj.JaColBERT("name"))
+    return pj.JaColBERT("name").passages()
 
 
-def test_passages_are_a_transformer_like_the_others(model, candidates):
-    one, other = japanese.passages(model), japanese.passages(model, length=40)
-    assert one == japanese.passages(model)
+def test_passages_transformer_follows_the_conventions(model, candidates):
+    one, other = model.passages(), model.passages(length=40)
+    assert one == model.passages()
     assert one != other
-    assert hash(one) == hash(japanese.passages(model))
+    assert hash(one) == hash(model.passages())
     assert "length=40" in repr(other)
     before = candidates.copy()
     expected = one(candidates)

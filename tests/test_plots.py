@@ -1,4 +1,4 @@
-"""Plots have the text they should, in a font that has it, and the numbers behind them are right."""
+"""Plots show the expected text in a font that has its glyphs, and the numbers behind them are right."""
 
 import importlib.util
 import json
@@ -11,12 +11,15 @@ import pytest
 from ir_measures import RR, nDCG
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert import fonts, plots
+from pyterrier_jacolbert import plots
+from pyterrier_jacolbert.explain import plot_similarities
+from pyterrier_jacolbert.explain.heatmap import select_columns
+from pyterrier_jacolbert.plots import fonts
 
 
 @pytest.fixture(autouse=True)
 def no_missing_glyphs():
-    """matplotlib warns of a character that it has no glyph for."""
+    """Turns matplotlib's warnings of missing glyphs into errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -34,7 +37,7 @@ def texts_of(figure):
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
-def test_the_font_comes_from_the_package_and_changes_nothing_else():
+def test_finding_the_font_changes_no_global_setting():
     import matplotlib
 
     before = dict(matplotlib.rcParams)
@@ -42,7 +45,7 @@ def test_the_font_comes_from_the_package_and_changes_nothing_else():
     assert dict(matplotlib.rcParams) == before
 
 
-def test_without_the_package_a_font_of_the_system_or_a_clear_message(monkeypatch):
+def test_without_the_font_package_a_system_font_is_used(monkeypatch):
     from matplotlib import font_manager
 
     find = importlib.util.find_spec
@@ -50,21 +53,21 @@ def test_without_the_package_a_font_of_the_system_or_a_clear_message(monkeypatch
     monkeypatch.setattr(font_manager, "get_font_names", lambda: ["DejaVu Sans", "Meiryo"])
     assert fonts.japanese_fonts.__wrapped__() == ["Meiryo", "DejaVu Sans"]
     monkeypatch.setattr(font_manager, "get_font_names", lambda: ["DejaVu Sans"])
-    with pytest.raises(ImportError, match="no font with Japanese characters.*pip install matplotlib-fontja"):
+    with pytest.raises(ImportError, match="font with Japanese characters.*pip install matplotlib-fontja"):
         fonts.japanese_fonts.__wrapped__()
 
 
-def test_what_no_font_draws_is_put_in_words():
+def test_characters_that_no_font_draws_are_replaced():
     drawn = fonts.drawable()
     assert drawn("富士山ｶﾞ㌔Ａé😀") == "富士山ｶﾞ㌔Ａé😀"
     assert drawn("𠮷👨\u200d\u3000\n\x00") == "U+20BB7U+1F468U+200D␣␣U+0000"
 
 
-def test_similarities_are_drawn_whatever_the_text(model, tmp_path):
+def test_similarities_of_any_text_are_drawn(model, tmp_path):
     text = "富士山は$高い$㌔👨‍👩‍👧 𠮷 Shinkansen, since 1964! " * 3
     explanation = model.explain("日本で一番高い$山$の㌔は😀", text)
     for settings in ({"most": 200}, {"most": 200, "special": True}, {"most": 10}, {"most": 1}):
-        figure = plots.plot_similarities(explanation, **settings)
+        figure = plot_similarities(explanation, **settings)
         shown = texts_of(figure)
         assert "高" in "".join(shown)
         assert ("[MASK]" in shown) == ("special" in settings)
@@ -80,10 +83,10 @@ def test_a_notebook_shows_a_figure_once(model):
     assert pyplot.get_fignums() == before
 
 
-def test_columns_keep_what_was_met_and_its_neighbours():
-    assert plots._columns(np.array([3, 50]), 20, 60).tolist() == list(range(20))
-    assert plots._columns(np.array([3, 50]), 100, 6).tolist() == [2, 3, 4, -1, 49, 50, 51]
-    assert plots._columns(np.array([0, 3, 50]), 100, 2).tolist() == [0, -1, 3, -1, 50]
+def test_columns_contain_matches_and_their_neighbours():
+    assert select_columns(np.array([3, 50]), 20, 60).tolist() == list(range(20))
+    assert select_columns(np.array([3, 50]), 100, 6).tolist() == [2, 3, 4, -1, 49, 50, 51]
+    assert select_columns(np.array([0, 3, 50]), 100, 2).tolist() == [0, -1, 3, -1, 50]
 
 
 PERQUERY = pd.DataFrame(
@@ -100,7 +103,7 @@ PERQUERY = pd.DataFrame(
 )
 
 
-def test_differences_are_the_second_system_less_the_first():
+def test_differences_are_the_second_system_minus_the_first():
     found = plots.query_differences(PERQUERY, "a", "b")
     assert found.round(6).to_dict() == {"q1": 0.5, "q4": 0.1, "q2": 0.0, "q3": -0.8}
     assert plots.query_differences(PERQUERY, "a", "b", measure="RR").abs().max() == 0
@@ -117,7 +120,7 @@ def test_differences_are_the_second_system_less_the_first():
         plots.query_differences(other, "a", "b")
 
 
-def test_differences_of_an_experiment_are_drawn_with_the_queries(index, topics, tmp_path):
+def test_differences_are_drawn_with_the_queries(index, topics, tmp_path):
     qrels = pd.DataFrame({"qid": ["q2", "q1", "q3"], "docno": ["d1", "d4", "d7"], "label": 1})
     systems = {
         "reversed $x$": index.retriever() % 8 >> pt.apply.doc_score(lambda row: -row["score"]),
@@ -133,7 +136,7 @@ def test_differences_of_an_experiment_are_drawn_with_the_queries(index, topics, 
     assert draw(figure, tmp_path).shape[1] > 600
 
 
-def test_lengths_are_those_of_the_documents_that_are_there(model, docs, tmp_path):
+def test_lengths_exclude_deleted_documents(model, docs, tmp_path):
     index = pj.JaColBERTIndexer(tmp_path / "index", model).index(docs)
     lengths = [len(rows) for rows in model.encode_documents([doc["text"] for doc in docs])]
     statistics = plots.length_statistics(index)
@@ -162,7 +165,7 @@ def experiment():
     )
 
 
-def test_latency_is_drawn_against_the_measure_and_what_none_beats_is_joined(tmp_path):
+def test_latency_is_drawn_and_pareto_optimal_systems_joined(tmp_path):
     figure = plots.plot_latency(experiment())
     (axes,) = figure.axes
     assert axes.get_ylabel() == "nDCG@10"
@@ -187,12 +190,12 @@ def test_names_of_the_latency_plot_do_not_overlap():
 
 
 @pytest.mark.parametrize("missing", ["mrt", "nDCG@10"])
-def test_a_table_without_times_or_measures_is_told_what_to_give(missing):
-    with pytest.raises(ValueError, match="give what pt.Experiment returns with the measures .nDCG"):
+def test_a_table_without_times_or_measures_names_the_remedy(missing):
+    with pytest.raises(ValueError, match="pt.Experiment with the measures .nDCG"):
         plots.plot_latency(experiment().drop(columns=[missing, "nDCG@10 p-value"]))
 
 
-def test_a_measure_that_the_table_lacks_is_named():
+def test_a_measure_missing_from_the_table_is_named():
     with pytest.raises(ValueError, match="no measure 'RR'; name one of nDCG@10"):
         plots.plot_latency(experiment(), measure="RR")
 
@@ -218,5 +221,5 @@ def test_training_curves_of_several_runs(tmp_path):
 def test_a_run_without_a_log_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no log .*log.jsonl; give the folder of a training run"):
         plots.plot_training(tmp_path)
-    with pytest.raises(ValueError, match="give it the folder of one"):
+    with pytest.raises(ValueError, match="give the folder of a training run"):
         plots.plot_training()

@@ -1,13 +1,18 @@
-"""Every public name says what it takes, what it gives and what it raises, and the package is quiet.
+"""Every public name documents its parameters, results and errors, checks its settings, and prints nothing unasked.
 
-Public is what ``pyterrier_jacolbert.__all__`` names, what the page of the API documents, and their public methods.
+Public names are those of the API page, all of which the package or a public subpackage exports.
 """
 
 import ast
+import dataclasses
+import importlib
+import inspect
 import os
 import re
 import subprocess
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,147 +20,203 @@ import pytest
 
 import pyterrier_jacolbert as pj
 
-PACKAGE = Path(pj.__file__).parent
-API = (PACKAGE / "pt_docs" / "api.rst").read_text(encoding="utf-8")
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-#: What PyTerrier calls by itself, and documents.
+PACKAGE = pj.__name__
+FOLDER = Path(pj.__file__).parent
+SUBPACKAGES = ("datasets", "distributed", "evaluation", "explain", "japanese", "pipeline", "plots", "train")
+MODULES = {PACKAGE: pj, **{f"{PACKAGE}.{name}": importlib.import_module(f"{PACKAGE}.{name}") for name in SUBPACKAGES}}
+#: What the package and its public subpackages export, by qualified name.
+EXPORTED = {f"{path}.{name}": getattr(module, name) for path, module in MODULES.items() for name in module.__all__}
+#: Methods that PyTerrier documents and calls.
 HOOKS = {"compile", "fuse_rank_cutoff", "fuse_right", "index_inputs"}
 
 
 @dataclass(frozen=True)
 class Documented:
-    """A public function, method or class, and the function whose arguments it documents."""
+    """A public class, function, method or property.
+
+    Attributes:
+        name: qualified name.
+        text: docstring.
+        function: what has the described parameters: a function, or a dataclass; None for properties.
+        returns: whether it returns a result.
+    """
 
     name: str
     text: str
-    function: Function | None
+    function: Callable | None
     returns: bool
 
 
-def definitions():
-    """The classes and functions of the package by ``module.name``, and by their name alone."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
-        module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, (ast.ClassDef, Function)):
-                found[f"{module}.{node.name}"] = node
-                found.setdefault(node.name, node)  # for names that another module gives on
-    return found
+def api_page() -> list[str]:
+    """Returns the qualified names of the classes and functions of the API page."""
+    page = (FOLDER / "pt_docs" / "api.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^\.\. auto(?:class|function):: (\S+)$", page, re.MULTILINE)
+    return [name if "." in name else f"{PACKAGE}.{name}" for name in listed]
 
 
-DEFINITIONS = definitions()
-
-
-def public_names():
-    in_pages = re.findall(r"^\.\. auto(?:class|function):: (\S+)$", API, re.MULTILINE)
-    names = [name if "." in name else f"{PACKAGE.name}.{name}" for name in in_pages]
-    return sorted({*names, *(f"{PACKAGE.name}.{name}" for name in pj.__all__ if name != "datasets")})
-
-
-def is_property(function):
-    names = {ast.unparse(decorator).rpartition(".")[2] for decorator in function.decorator_list}
-    return bool(names & {"property", "cached_property"})
-
-
-def methods(node):
-    """The methods of a class and of the classes of the package that it comes from, nearest first."""
-    found = {}
-    for base in [node, *(DEFINITIONS[name] for name in map(ast.unparse, node.bases) if name in DEFINITIONS)]:
-        own = {part.name: part for part in base.body if isinstance(part, Function)} if base is node else methods(base)
-        found = {**own, **found}
-    return found
-
-
-def documented():
-    found = []
-    for name in public_names():
-        short = name.rpartition(".")[2]
-        node = DEFINITIONS.get(name) or DEFINITIONS[short]
-        if isinstance(node, Function):
-            found.append(Documented(name, ast.get_docstring(node) or "", node, gives(node)))
+def documented() -> Iterator[Documented]:
+    """Yields everything that needs a docstring."""
+    for name in api_page():
+        value = EXPORTED[name]
+        if not inspect.isclass(value):
+            yield Documented(name, docstring(value), value, has_result(value))
             continue
-        own = methods(node)
-        found.append(Documented(name, ast.get_docstring(node) or "", own.get("__init__"), False))
-        for method, function in own.items():
-            if not method.startswith("_") and method not in HOOKS:
-                returns = gives(function) and not is_property(function)
-                text = ast.get_docstring(function) or ""
-                found.append(Documented(f"{name}.{method}", text, function, returns))
-    return found
+        takes_settings = dataclasses.is_dataclass(value) or is_ours(value.__init__)
+        yield Documented(name, docstring(value), value if takes_settings else None, False)
+        for member, attribute in inspect.getmembers_static(value):
+            function = getattr(attribute, "__func__", attribute)  # of a class method
+            if member.startswith("_") or member in HOOKS:
+                continue
+            if isinstance(attribute, property) and is_ours(attribute.fget):
+                yield Documented(f"{name}.{member}", docstring(attribute), None, False)
+            elif inspect.isfunction(function) and is_ours(function):
+                yield Documented(f"{name}.{member}", docstring(function), function, has_result(function))
 
 
-def gives(function):
-    return function.returns is not None and ast.unparse(function.returns) not in ("None", "NoReturn")
+def is_ours(function: Callable) -> bool:
+    return getattr(function, "__module__", "").startswith(PACKAGE)
 
 
-def parameters(function):
-    arguments = function.args
-    every = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
-    return [one.arg for one in every if one is not None and one.arg not in ("self", "cls")]
+def docstring(value: object) -> str:
+    return inspect.cleandoc(value.__doc__ or "")
 
 
-def section(text, title):
-    """The lines of a section of a Google docstring, "" where it has none."""
-    match = re.search(rf"^{title}:\n((?:(?:    .*)?(?:\n|\Z))+)", text, re.MULTILINE)
+def has_result(function: Callable) -> bool:
+    return inspect.signature(function).return_annotation not in (None, "None", "NoReturn", inspect.Signature.empty)
+
+
+def section(text: str, *titles: str) -> str:
+    """Returns the lines of a section of a Google docstring, or "" without it."""
+    match = re.search(rf"^(?:{'|'.join(titles)}):\n((?:(?:    .*)?(?:\n|\Z))+)", text, re.MULTILINE)
     return match[1] if match else ""
 
 
-DOCUMENTED = documented()
-EVERY = pytest.mark.parametrize("one", [pytest.param(one, id=one.name) for one in DOCUMENTED])
+DOCUMENTED = list(documented())
+EVERY = pytest.mark.parametrize("item", [pytest.param(item, id=item.name) for item in DOCUMENTED])
 
 
-def test_there_is_a_public_interface():
+def test_api_page_has_every_name_of_the_package():
     assert len(DOCUMENTED) >= 100
-    assert {f"{PACKAGE.name}.{name}" for name in pj.__all__ if name != "datasets"} <= {one.name for one in DOCUMENTED}
+    assert set(api_page()) <= set(EXPORTED)
+    assert {f"{PACKAGE}.{name}" for name in pj.__all__ if name != "datasets"} <= set(api_page())
 
 
 @EVERY
-def test_it_says_what_it_is(one):
-    first = one.text.split("\n\n")[0]
-    assert len(first.split()) >= 3, f"{one.name} has no docstring"
-    assert first.endswith((".", ":")), one.name
+def test_docstring_begins_with_a_sentence(item):
+    assert item.text.split("\n\n")[0].endswith((".", ":"))
 
 
 @EVERY
-def test_it_says_what_it_takes(one):
-    if one.function is None:
+def test_docstring_describes_the_parameters(item):
+    if item.function is None:
         return
-    described = re.findall(r"^    \*{0,2}(\w+)(?:, \*{0,2}(\w+))*:", section(one.text, "Args"), re.MULTILINE)
-    named = {name for names in described for name in names if name}
-    assert sorted(set(parameters(one.function)) - named) == [], f"{one.name} has parameters without a word"
-    assert sorted(named - set(parameters(one.function))) == [], f"{one.name} describes what it does not take"
+    lines = section(item.text, "Args", "Attributes")
+    described = re.findall(r"^    \*{0,2}(\w+)(?:, \*{0,2}(\w+))*:", lines, re.MULTILINE)
+    parameters = set(inspect.signature(item.function).parameters) - {"self", "cls"}
+    assert {name for names in described for name in names if name} == parameters
 
 
 @EVERY
-def test_it_says_what_it_gives(one):
-    if one.returns:
-        assert section(one.text, "Returns") or section(one.text, "Yields"), f"{one.name} has no Returns"
+def test_docstring_describes_the_result(item):
+    if item.returns:
+        assert section(item.text, "Returns", "Yields")
 
 
 @EVERY
-def test_it_says_what_it_raises(one):
-    if one.function is None:
+def test_docstring_describes_the_errors(item):
+    function = item.function.__init__ if inspect.isclass(item.function) else item.function
+    if function is None or dataclasses.is_dataclass(item.function):
         return
-    raised = [node for node in ast.walk(one.function) if isinstance(node, ast.Raise) and node.exc is not None]
-    if [node for node in raised if ast.unparse(node.exc) != "NotImplementedError"]:
-        assert section(one.text, "Raises"), f"{one.name} has no Raises"
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and node.exc is not None]
+    if [error for error in raised if ast.unparse(error) != "NotImplementedError"]:
+        assert section(item.text, "Raises")
 
 
-def test_everything_that_all_names_is_on_the_page_of_the_interface():
-    for name in set(pj.__all__) - {"datasets"}:
-        assert re.search(rf"^\.\. autoclass:: {name}$", API, re.MULTILINE), name
+def test_docstrings_begin_with_what_the_code_does():
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in FOLDER.rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, kinds)]
+    first_lines = [docstring.splitlines()[0] for node in nodes if (docstring := ast.get_docstring(node))]
+    assert len(first_lines) >= 800
+    assert [line for line in first_lines if re.match(r"(?:What|Where|As)\b", line)] == []
 
 
-def test_importing_raises_no_warning():
+@pytest.mark.parametrize("item", [item for item in DOCUMENTED if PACKAGE in item.text], ids=lambda item: item.name)
+def test_public_docstrings_name_no_deep_path(item):
+    assert deep_paths(item.text) == []
+
+
+def test_readme_names_no_deep_path():
+    readme = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    assert PACKAGE in readme
+    assert deep_paths(readme) == []
+
+
+def deep_paths(text: str) -> list[str]:
+    """Returns the dotted names in a text that are not importable from the package or a public subpackage."""
+    names = set(re.findall(rf"\b{PACKAGE}(?:\.[A-Za-z]\w*)+", text))
+    imports = re.findall(rf"from ({PACKAGE}[\w.]*) import ([\w, ]+)", text)
+    names |= {f"{module}.{name.strip()}" for module, members in imports for name in members.split(",")}
+    return sorted(name for name in names if not is_public(name))
+
+
+def is_public(name: str) -> bool:
+    """Returns whether a dotted name is a public module, or a name in ``__all__`` of one, or an attribute of that."""
+    if name in MODULES or name == f"{PACKAGE}.cli":
+        return True
+    for module, content in MODULES.items():
+        member, *attributes = name.removeprefix(f"{module}.").split(".")
+        if name.startswith(f"{module}.") and member in content.__all__:
+            return not attributes or hasattr(getattr(content, member), attributes[0])
+    return False
+
+
+INDEX = pj.ShardedIndex("nowhere", "somebody/unused")
+STAGE = {"name": "main", "start": "mini", "examples": "examples.jsonl"}
+#: Public classes that check their integer settings, with the arguments that they need.
+CHECKED = {
+    "JaColBERT": {},
+    "JaColBERTIndexer": {},
+    "pipeline.Retriever": {"index": INDEX},
+    "pipeline.TorchRetriever": {"index": INDEX},
+    "pipeline.ColBERTPRF": {"index": INDEX},
+    "pipeline.JapaneseBM25Retriever": {"index": pj.JapaneseBM25("nowhere")},
+    "pipeline.JapanesePassages": {"model": pj.JaColBERT("mini")},
+    "distributed.RayRetriever": {"index": INDEX},
+    "distributed.RayExecutor": {},
+    "train.Stage": STAGE,
+    "train.Mining": {"name": "examples.jsonl", "teachers": ("bm25",)},
+}
+
+#: Integer settings that are compared with ``batch_documents``, and therefore checked when a build begins.
+CHECKED_LATER = {"documents_per_shard"}
+
+
+def integer_settings() -> Iterator[tuple[str, str]]:
+    """Yields each integer setting of these classes with the class."""
+    for name in CHECKED:
+        for parameter in inspect.signature(EXPORTED[f"{PACKAGE}.{name}"]).parameters.values():
+            if parameter.annotation in ("int", "int | None") and parameter.name not in CHECKED_LATER:
+                yield name, parameter.name
+
+
+@pytest.mark.parametrize("value", [True, 2.0])
+@pytest.mark.parametrize(("name", "setting"), list(integer_settings()))
+def test_integer_settings_take_only_integers(name, setting, value):
+    create = EXPORTED[f"{PACKAGE}.{name}"]
+    with pytest.raises(ValueError, match=rf"{setting}\b.* must be .*not {value!r}"):
+        create(**CHECKED[name], **{setting: value})
+
+
+def test_importing_warns_of_nothing():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", "import pyterrier_jacolbert"], capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-WORK = """
+PIPELINES = """
 import sys
 import pandas as pd
 import pyterrier as pt
@@ -181,17 +242,18 @@ index.delete([docs[0]["docno"]]).compact().verify()
 """
 
 
-def what_is_written(tmp_path, how):
+def output(tmp_path, how):
+    """Runs the pipelines in a fresh process, "silent" or "verbose", and returns what they print."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", WORK, how]
+    command = [sys.executable, "-c", PIPELINES, how]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def test_without_verbose_nothing_is_written_and_nothing_warned_of(tmp_path):
-    assert what_is_written(tmp_path, "silent") == ""
+def test_pipelines_print_nothing_without_verbose(tmp_path):
+    assert output(tmp_path, "silent") == ""
 
 
-def test_with_verbose_there_is_something_to_see(tmp_path):
-    assert "document" in what_is_written(tmp_path, "verbose").lower()
+def test_pipelines_show_progress_with_verbose(tmp_path):
+    assert "document" in output(tmp_path, "verbose").lower()

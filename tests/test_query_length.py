@@ -1,10 +1,15 @@
-"""The rules for query augmentation, as the paper and the author's evaluation code have them."""
+"""The rules for query augmentation are those of the paper and of the author's evaluation code."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.query_length import check_query_length, most_tokens, resolve_query_length, target_length
+from pyterrier_jacolbert.encoding.query_length import (
+    check_query_length,
+    max_query_tokens,
+    resolve_query_length,
+    target_length,
+)
 
 tokens = st.integers(min_value=3, max_value=504)
 
@@ -22,21 +27,21 @@ def test_evaluator_is_the_rule_of_the_authors_code(n, length):
 
 
 @given(n=tokens)
-def test_dynamic_leaves_at_least_eight_masks_and_never_less_than_a_multiple_of_32(n):
+def test_dynamic_leaves_eight_masks_or_fills_a_multiple_of_32(n):
     length = target_length("dynamic", n)
     assert length - n >= 8
     assert length % 32 == 0 or length == n + 8
 
 
 @given(n=tokens, fixed=st.integers(min_value=4, max_value=512))
-def test_a_number_is_kept_and_none_adds_nothing(n, fixed):
+def test_a_fixed_number_is_kept_and_none_adds_nothing(n, fixed):
     assert target_length(fixed, n) == fixed
     assert target_length(None, n) == n
 
 
 @given(rule=st.sampled_from(["dynamic", "evaluator", 32, None]))
 def test_the_longest_query_fits_the_models_positions(rule):
-    assert target_length(rule, most_tokens(rule, 512)) <= 512
+    assert target_length(rule, max_query_tokens(rule, 512)) <= 512
 
 
 @pytest.mark.parametrize("augmented", [True, False])

@@ -1,4 +1,4 @@
-"""Recipes: the published numbers, and files that say what is wrong with them."""
+"""Recipes have the published numbers, survive YAML, and explain what is wrong with a file."""
 
 import dataclasses
 from pathlib import Path
@@ -8,10 +8,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.train.recipe import Average, Recipe, Stage
+from pyterrier_jacolbert.train import Average, Recipe, Stage
 
 
-def test_the_paper_s_numbers():
+def test_the_recipe_has_the_paper_s_numbers():
     main = Recipe.jacolbert_v2_5().stage("main")
     assert (main.n_ways, main.batch_size, main.every, main.steps) == (32, 64, 1, None)
     assert 3_200_000 / main.batch_size == 50_000
@@ -23,7 +23,7 @@ def test_the_paper_s_numbers():
     assert [len(average.of) for average in Recipe.jacolbert_v2_5().averages] == [3, 5]
 
 
-def test_the_released_code_sees_a_quarter_of_the_lines_sixteen_at_a_time():
+def test_the_released_code_uses_every_fourth_line():
     main = Recipe.as_released_code().stage("main")
     assert (main.every, main.batch_size) == (4, 16)
     assert 3_200_000 / main.every / main.batch_size == 50_000
@@ -37,7 +37,7 @@ def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
     assert Recipe.read(tmp_path / "recipe.yaml") == recipe
 
 
-@example(Stage(name="次の\x85行", start="", examples=""))  # a line's end that PyYAML writes as it is
+@example(Stage(name="次の\x85行", start="", examples=""))  # a line break that PyYAML does not escape
 @given(
     st.builds(
         Stage,
@@ -89,31 +89,31 @@ def recipe_file(tmp_path, **changes):
         ({"stage": {"learning_rate": 0}}, r"learning_rate of 'main' must be more than 0, not 0"),
         ({"stage": {"dropout": 1.5}}, r"dropout of 'main' must be between 0 and 1, not 1.5"),
         ({"stage": {"n_ways": 1}}, r"n_ways of 'main' must be 2 or more, not 1"),
-        ({"stages": []}, r"stages of 'mine' must be one stage or more"),
+        ({"stages": []}, r"stages of 'mine' must be a list of one or more stages"),
         ({"stages": {}}, r"stages must be a list"),
         (
             {"averages": [{"name": "a", "of": ["mian", "main"]}]},
-            r"of 'mian', which names no earlier part.*name one of main",
+            r"'mian', which is not an earlier part.*choose from main",
         ),
-        ({"averages": [{"name": "a", "of": ["main"]}]}, r"two checkpoints or more"),
-        ({"averages": [{"name": "main", "of": ["main", "main@2"]}]}, r"calls two of its parts 'main'"),
+        ({"averages": [{"name": "a", "of": ["main"]}]}, r"of of 'a' must be a list of two or more checkpoints"),
+        ({"averages": [{"name": "main", "of": ["main", "main@2"]}]}, r"has two parts named 'main'"),
         ({"averages": [{"of": ["main", "main@2"]}]}, r"An average lacks a setting; add 'name'"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, changes, message):
+def test_invalid_files_are_explained_in_one_line(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message) as caught:
         Recipe.read(recipe_file(tmp_path, **changes))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "recipe.yaml"))
 
 
-def test_a_file_that_is_no_yaml_is_one_sentence(tmp_path):
+def test_invalid_yaml_is_explained_in_one_line(tmp_path):
     (tmp_path / "recipe.yaml").write_text("stages: [", encoding="utf-8")
     with pytest.raises(ValueError, match="is not YAML") as caught:
         Recipe.read(tmp_path / "recipe.yaml")
     assert "\n" not in str(caught.value)
 
 
-def test_recipes_do_not_change():
+def test_recipes_are_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Recipe.jacolbert_v2_5().stages[0].learning_rate = 1.0

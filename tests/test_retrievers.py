@@ -1,4 +1,4 @@
-"""Retrievers over every compression: what limits them, what they agree on, feedback, torch, searches during changes."""
+"""Retrievers over every compression: filters, agreement, feedback, torch, and searches during updates."""
 
 import pickle
 import threading
@@ -10,13 +10,13 @@ import pyterrier as pt
 import pytest
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.index import build
-from pyterrier_jacolbert.index.feedback import Rarity, expansion
+from pyterrier_jacolbert.index.codecs import training
 from pyterrier_jacolbert.index.limits import COMPRESSIONS
-from pyterrier_jacolbert.pipeline.retrievers import Retriever, TorchRetriever
+from pyterrier_jacolbert.index.search.prf import CentroidIDF, expansion
+from pyterrier_jacolbert.pipeline import Retriever, TorchRetriever
 
 DIM = 32
-#: What token vectors lie around.
+#: Token vectors scatter around these.
 CENTRES = np.random.default_rng(7).standard_normal((60, DIM))
 
 
@@ -36,10 +36,10 @@ def topics():
     return pd.DataFrame({"qid": [str(i) for i in range(6)], "query_embs": vectors})
 
 
-def made(path, compression, numbers=range(300)):
-    """An index whose search has two stages, where its compression allows that."""
+def build_index(path, compression, numbers=range(300)):
+    """Builds an index; its search has two stages unless the compression is float16."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "INT8_CENTROIDS_TOKENS", 100)
+        patch.setattr(training, "INT8_CENTROIDS_TOKENS", 100)
         return pj.JaColBERTIndexer(path, "somebody/unused", compression=compression, n_centroids=64).index(
             documents(numbers)
         )
@@ -47,25 +47,25 @@ def made(path, compression, numbers=range(300)):
 
 @pytest.fixture(scope="module", params=COMPRESSIONS)
 def index(request, tmp_path_factory):
-    return made(tmp_path_factory.mktemp(request.param) / "index", request.param)
+    return build_index(tmp_path_factory.mktemp(request.param) / "index", request.param)
 
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("two-stages") / "index", "int8")
+    return build_index(tmp_path_factory.mktemp("two-stages") / "index", "int8")
 
 
 def brute_force(index, query):
-    stored = index.token_vectors()
+    reader = index.token_vectors()
     scores = {}
-    for docid, docno in enumerate(stored.docnos):
-        rows = stored.rows(docid, docid + 1)
+    for docid, docno in enumerate(reader.docnos):
+        rows = reader.rows(docid, docid + 1)
         if len(rows):
             scores[docno] = float((query @ rows.T).max(axis=1).sum())
     return scores
 
 
-def test_exact_and_two_stage_retrieval_against_brute_force(index, topics):
+def test_exact_and_two_stage_retrieval_match_brute_force(index, topics):
     exact = index.exact_retriever(num_results=20)(topics)
     conformance.assert_valid_ranking(exact)
     whole = index.retriever(num_results=20, n_candidates=300)(topics)
@@ -83,13 +83,13 @@ def test_exact_and_two_stage_retrieval_against_brute_force(index, topics):
         assert min(rows["score"]) > sorted(expected.values())[-20] - 8e-3 * len(query)
 
 
-def test_the_scorer_gives_the_scores_of_the_retriever(index, topics):
+def test_index_reranker_gives_the_scores_of_the_retriever(index, topics):
     exact = index.exact_retriever(num_results=50)(topics)
     scored = index.scorer()(exact.assign(score=0.0))
     conformance.assert_same_ranking(scored, exact, "scorer")
 
 
-def test_a_retriever_before_its_own_scorer_is_the_retriever(int8, index):
+def test_retriever_absorbs_the_reranker_of_its_own_index(int8, index):
     retriever = int8.retriever()
     assert (retriever >> int8.scorer()).compile() == retriever
     assert (retriever % 5 >> int8.scorer()).compile() == int8.retriever(num_results=5)
@@ -97,7 +97,7 @@ def test_a_retriever_before_its_own_scorer_is_the_retriever(int8, index):
         assert isinstance((retriever >> index.scorer()).compile(), type(retriever >> index.scorer()))
 
 
-def test_a_filter_leaves_what_is_named(index, topics):
+def test_filter_limits_the_documents_searched(index, topics):
     names = [f"d{i:03}" for i in range(0, 300, 7)]
     retriever = index.retriever(num_results=10)
     filtered = retriever.filter(names)
@@ -112,7 +112,7 @@ def test_a_filter_leaves_what_is_named(index, topics):
     assert filtered.filter([])(topics).empty
 
 
-def test_a_column_of_allowed_docnos_limits_each_query(int8, topics):
+def test_allowed_docnos_column_limits_each_query(int8, topics):
     lists = [["d001", "d002"], ["d003"], [], ["d001", "d002"], [f"d{i:03}" for i in range(100)], ["d049"]]
     found = int8.retriever(num_results=10)(topics.assign(allowed_docnos=lists))
     by_query = found.groupby("qid")["docno"].agg(set).to_dict()
@@ -121,14 +121,14 @@ def test_a_column_of_allowed_docnos_limits_each_query(int8, topics):
     assert "2" not in by_query
     assert by_query["4"] <= set(lists[4])
     assert "5" not in by_query  # a document without tokens
-    with pytest.raises(ValueError, match="allowed_docnos of qid '0' are 'd001'; give a list"):
+    with pytest.raises(ValueError, match="allowed_docnos of qid '0' are 'd001'"):
         int8.retriever()(topics.assign(allowed_docnos="d001"))
-    with pytest.raises(ValueError, match="1 documents of the frame are not in"):
+    with pytest.raises(ValueError, match="'nowhere'"):
         int8.retriever()(topics.assign(allowed_docnos=[["nowhere"]] * 6))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "int8"])
-def test_torch_finds_what_the_kernels_find(index, topics, dtype):
+def test_torch_agrees_with_the_kernels(index, topics, dtype):
     exact = index.exact_retriever(num_results=300)(topics)
     found = index.torch_retriever(num_results=300, device="cpu", dtype=dtype)(topics)
     conformance.assert_valid_ranking(found)
@@ -138,27 +138,27 @@ def test_torch_finds_what_the_kernels_find(index, topics, dtype):
     assert ((both["score_x"] - both["score_y"]).abs() / tokens).max() < 6e-3
 
 
-def test_torch_cuts_filters_and_leaves_out_what_is_deleted(tmp_path, topics, monkeypatch):
-    from pyterrier_jacolbert.index import torch_search
+def test_torch_applies_cutoffs_filters_and_deletions(tmp_path, topics, monkeypatch):
+    from pyterrier_jacolbert.index.search import torch as torch_search
 
-    index = made(tmp_path / "i", "int8")
+    index = build_index(tmp_path / "i", "int8")
     retriever = index.torch_retriever(num_results=10, device="cpu", dtype="float32")
     whole = retriever(topics)
     conformance.assert_same_ranking((retriever % 3)(topics), whole[whole["rank"] < 3].reset_index(drop=True), "cut")
-    gone = whole["docno"].iloc[0]
-    index.delete([gone])
-    assert gone not in set(retriever(topics)["docno"])
+    deleted = whole["docno"].iloc[0]
+    index.delete([deleted])
+    assert deleted not in set(retriever(topics)["docno"])
     assert set(retriever.filter(["d001", "d002"])(topics)["docno"]) == {"d001", "d002"}
     monkeypatch.setattr(torch_search, "_BLOCK_TOKENS", 100)
     monkeypatch.setattr(torch_search, "_BLOCK_COLUMNS", 60)
-    monkeypatch.setattr(torch_search.TorchSearch, "_room", lambda self: 0)
+    monkeypatch.setattr(torch_search.TorchSearch, "_free_memory", lambda self: 0)
     streamed = index.torch_retriever(num_results=10, device="cpu", dtype="float32")
     conformance.assert_same_ranking(streamed(topics), retriever(topics), "streamed, in small blocks")
-    assert not streamed._open.resident
+    assert not streamed._on_device.resident
     assert pickle.loads(pickle.dumps(streamed)) == streamed
 
 
-def test_equal_documents_tie_by_docno_in_every_lane(tmp_path, topics):
+def test_equal_documents_tie_by_docno_in_every_compression(tmp_path, topics):
     same = unit(np.random.default_rng(0), 5)
     docs = [{"docno": name, "doc_embs": same} for name in ("b", "c", "a", "e", "d")]
     for compression in COMPRESSIONS:
@@ -167,58 +167,69 @@ def test_equal_documents_tie_by_docno_in_every_lane(tmp_path, topics):
             assert retriever(topics.head(1))["docno"].tolist() == ["e", "d"]
 
 
-def test_settings_that_are_none():
-    index = pj.JaColBERTIndex("nowhere", "somebody/unused")
-    with pytest.raises(ValueError, match="quality must be one of 'fast', 'balanced', 'exact', not 'best'"):
-        index.retriever(quality="best")
-    with pytest.raises(ValueError, match="n_candidates must be a positive integer or None, not 0"):
-        index.retriever(n_candidates=0)
-    with pytest.raises(ValueError, match="n_probe must be a positive integer or None, not 1.5"):
-        index.retriever(n_probe=1.5)
-    with pytest.raises(ValueError, match="dtype must be one of 'float32', 'float16', 'bfloat16', 'int8', not 'int4'"):
-        index.torch_retriever(dtype="int4")
-    with pytest.raises(ValueError, match="docnos must be a list of docnos, not the string 'd1'"):
-        Retriever(index, docnos="d1")
-    with pytest.raises(ValueError, match="docnos must be a list of docnos, not the string 'd1'"):
-        TorchRetriever(index, docnos="d1")
-    with pytest.raises(ValueError, match="fb_docs must be a positive integer, not 0"):
-        index.prf(fb_docs=0)
-    with pytest.raises(ValueError, match="beta must be 0 or more, not -1"):
-        index.prf(beta=-1)
+INDEX = pj.JaColBERTIndex("nowhere", "somebody/unused")
 
 
-def test_vectors_of_another_dimension_are_refused(int8, topics):
+@pytest.mark.parametrize(
+    ("create", "name", "value"),
+    [
+        (INDEX.retriever, "quality", "best"),
+        (INDEX.retriever, "n_candidates", 0),
+        (INDEX.retriever, "n_probe", 1.5),
+        (INDEX.torch_retriever, "dtype", "int4"),
+        (lambda **settings: Retriever(INDEX, **settings), "docnos", "d1"),
+        (lambda **settings: TorchRetriever(INDEX, **settings), "docnos", "d1"),
+        (INDEX.prf, "fb_docs", 0),
+        (INDEX.prf, "beta", -1),
+    ],
+)
+def test_invalid_settings_are_refused(create, name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*not .*{value!r}"):
+        create(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [("quality", ("fast", "balanced", "exact")), ("dtype", ("float32", "float16", "bfloat16", "int8"))],
+)
+def test_refused_choices_come_with_the_possible_ones(name, choices):
+    create = INDEX.retriever if name == "quality" else INDEX.torch_retriever
+    with pytest.raises(ValueError, match=".*".join(map(repr, choices))):
+        create(**{name: "other"})
+
+
+def test_query_vectors_of_other_dimensions_are_refused(int8, topics):
     wrong = topics.assign(query_embs=[np.ones((3, 8), dtype=np.float32)] * 6)
     for transformer in (int8.retriever(), int8.torch_retriever(device="cpu")):
-        with pytest.raises(ValueError, match=r"query_embs have 8 numbers a token and .* stores 32; encode the queries"):
+        with pytest.raises(ValueError, match=r"query_embs have 8 dimensions and .* stores 32"):
             transformer(wrong)
 
 
-def test_stored_vectors_are_loaded(index, topics):
+def test_embs_loader_adds_stored_vectors(index, topics):
     ranking = index.exact_retriever(num_results=4)(topics)
     loaded = index.embs_loader()(ranking)
-    stored = index.token_vectors()
+    reader = index.token_vectors()
     for docno, vectors in zip(loaded["docno"], loaded["doc_embs"], strict=True):
         docid = int(docno[1:])
-        np.testing.assert_array_equal(vectors, stored.rows(docid, docid + 1))
+        np.testing.assert_array_equal(vectors, reader.rows(docid, docid + 1))
     assert list(index.embs_loader()(ranking.head(0)).columns) == list(loaded.columns)
     assert (index.exact_retriever() >> index.embs_loader() % 3).compile() is not None
     pipeline = (index.exact_retriever() >> index.embs_loader()) % 3
     conformance.assert_same_ranking(pipeline.compile()(topics), pipeline(topics), "the cut before the vectors are read")
 
 
-def test_feedback_adds_weighted_vectors_of_the_first_documents(index, topics):
+def test_feedback_appends_weighted_vectors_of_top_documents(index, topics):
     ranking = index.exact_retriever(num_results=10)(topics)
     frame = index.prf(fb_docs=2, fb_embs=3, beta=0.5, k=4)(ranking)
     assert frame["qid"].tolist() == topics["qid"].tolist()
-    stored, rarity = index.token_vectors(), Rarity.of(index.token_vectors())
-    for number, (query, longer) in enumerate(zip(topics["query_embs"], frame["query_embs"], strict=True)):
-        assert longer.shape == (len(query) + 3, DIM)
-        np.testing.assert_array_equal(longer[: len(query)], query)
+    reader, centroid_idf = index.token_vectors(), CentroidIDF.of(index.token_vectors())
+    for number, (query, expanded) in enumerate(zip(topics["query_embs"], frame["query_embs"], strict=True)):
+        assert expanded.shape == (len(query) + 3, DIM)
+        np.testing.assert_array_equal(expanded[: len(query)], query)
         best = ranking[ranking["qid"] == str(number)]["docno"].head(2)
-        feedback = np.concatenate([stored.rows(int(docno[1:]), int(docno[1:]) + 1) for docno in best])
-        centres, weights = expansion(feedback, rarity, 4, 3)
-        np.testing.assert_allclose(longer[len(query) :], centres * (0.5 * weights)[:, None], rtol=1e-5)
+        feedback = np.concatenate([reader.rows(int(docno[1:]), int(docno[1:]) + 1) for docno in best])
+        centres, weights = expansion(feedback, centroid_idf, 4, 3)
+        np.testing.assert_allclose(expanded[len(query) :], centres * (0.5 * weights)[:, None], rtol=1e-5)
     nothing = (index.exact_retriever() >> index.prf(beta=0) >> index.exact_retriever(num_results=10))(topics)
     conformance.assert_same_ranking(nothing, ranking, "a weight of 0 changes nothing")
     assert (index.exact_retriever() >> index.prf(fb_docs=4)).compile() == (
@@ -227,42 +238,42 @@ def test_feedback_adds_weighted_vectors_of_the_first_documents(index, topics):
     assert index.prf()(ranking.head(0)).empty
 
 
-def test_rarity_counts_documents(int8):
-    stored = int8.token_vectors()
-    rarity = Rarity.of(stored)
-    ids = np.asarray(stored.columns["centroid_ids"])
-    expected = np.zeros(len(rarity.centroids), dtype=int)
-    for first, end in zip(stored.starts, stored.starts[1:], strict=False):
+def test_centroid_idf_counts_documents(int8):
+    reader = int8.token_vectors()
+    centroid_idf = CentroidIDF.of(reader)
+    ids = np.asarray(reader.columns["centroid_ids"])
+    expected = np.zeros(len(centroid_idf.centroids), dtype=int)
+    for first, end in zip(reader.starts, reader.starts[1:], strict=False):
         expected[np.unique(ids[first:end])] += 1
-    np.testing.assert_array_equal(rarity.document_frequencies, expected)
-    common = rarity.centroids[[int(expected.argmax())]]
-    assert rarity.idf(common)[0] == pytest.approx(np.log(301 / (expected.max() + 1)), rel=1e-5)
+    np.testing.assert_array_equal(centroid_idf.document_frequencies, expected)
+    common = centroid_idf.centroids[[int(expected.argmax())]]
+    assert centroid_idf.idf(common)[0] == pytest.approx(np.log(301 / (expected.max() + 1)), rel=1e-5)
 
 
-def test_int8_has_centroids_from_some_size_on(tmp_path, monkeypatch):
+def test_int8_has_centroids_from_a_minimum_size_on(tmp_path, monkeypatch):
     small = pj.JaColBERTIndexer(tmp_path / "small", "somebody/unused", compression="int8").index(documents(range(50)))
-    assert small.token_vectors().two_stage_lane is None
-    large = made(tmp_path / "large", "int8", range(50))
-    assert large.token_vectors().two_stage_lane is not None
+    assert small.token_vectors().two_stage_scorer is None
+    large = build_index(tmp_path / "large", "int8", range(50))
+    assert large.token_vectors().two_stage_scorer is not None
     for name in ("codes", "scales"):
         np.testing.assert_array_equal(small.token_vectors().columns[name], large.token_vectors().columns[name])
     large.append(documents(range(50, 60)))
     assert len(large.token_vectors().columns["centroid_ids"]) == large.meta()["tokens"]
     large.verify()
     merged = pj.JaColBERTIndex.merge(
-        [large.path, made(tmp_path / "more", "int8", range(100, 160)).path], tmp_path / "m"
+        [large.path, build_index(tmp_path / "more", "int8", range(100, 160)).path], tmp_path / "m"
     )
     merged.verify()
     assert len(merged) == 120
-    mixed = [made(tmp_path / "other", "int8", range(200, 260)).path, small.path]
+    mixed = [build_index(tmp_path / "other", "int8", range(200, 260)).path, small.path]
     for number, paths in enumerate((mixed, mixed[::-1])):
         both = pj.JaColBERTIndex.merge(paths, tmp_path / f"mixed{number}")
         both.verify()
         assert len(both) == 110
 
 
-def test_searches_during_appends_and_deletes_each_see_one_state(tmp_path, topics):
-    index = made(tmp_path / "i", "int8", range(100))
+def test_searches_during_updates_each_see_one_state(tmp_path, topics):
+    index = build_index(tmp_path / "i", "int8", range(100))
     states, failures = {}, []
     stop = threading.Event()
 
@@ -301,7 +312,7 @@ def test_searches_during_appends_and_deletes_each_see_one_state(tmp_path, topics
     assert set(seen) <= set(states)
 
 
-def test_a_retriever_is_inspected_without_an_index():
+def test_retriever_is_inspected_without_an_index():
     retriever = pj.JaColBERTIndex("nowhere", "somebody/unused").retriever(num_results=5, quality="fast")
     assert pt.inspect.transformer_inputs(retriever) == [["qid", "query"], ["qid", "query_embs"]]
     assert repr(retriever).endswith("num_results=5, quality='fast')")

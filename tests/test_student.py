@@ -1,4 +1,4 @@
-"""A new student ranks nearly as the encoder it was made of."""
+"""A new student ranks almost like the encoder that it was built from."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
-from pyterrier_jacolbert.train.student import keep_layers, new_student
+from pyterrier_jacolbert.train import keep_layers, new_student
 
 TEXTS = ["日本で一番高い山は富士山である。", "カレーライスは人気の料理だ。", "東京は日本の首都である。"] * 3
 
@@ -33,7 +33,7 @@ def test_the_projection_is_the_best_of_its_rank(encoder):
     np.testing.assert_allclose(weight @ weight.T, np.eye(8), atol=1e-5)
     vectors = np.concatenate(encoder.encode_document(TEXTS[:3]))
     kept = np.square(vectors @ weight.T).sum()
-    # Of all subspaces of 8 dimensions none keeps more than the singular vectors do (Eckart and Young 1936).
+    # No subspace of 8 dimensions keeps more energy than the singular vectors do (Eckart and Young 1936).
     assert kept == pytest.approx(np.square(np.linalg.svd(vectors)[1][:8]).sum(), rel=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_layers_lengths_and_prompts_survive_saving(encoder, layers, kept, tmp_pa
     np.testing.assert_allclose(loaded.encode_query("山"), student.encode_query("山"), atol=1e-6)
 
 
-def test_kept_layers_keep_the_projection_of_the_whole(encoder):
+def test_keeping_layers_also_keeps_the_projection(encoder):
     whole = new_student(encoder, dim=8, texts=TEXTS, augment_queries=False, query_length=9)
     smaller = keep_layers(whole, 2)
     assert len(smaller[0].model.encoder.layer) == 2
@@ -60,10 +60,10 @@ def test_kept_layers_keep_the_projection_of_the_whole(encoder):
     assert len(smaller.encode_query("山")) < 9
 
 
-def test_what_is_not_there(encoder):
-    with pytest.raises(ValueError, match=r"layers 0 to 2; it has no layers \[3\]"):
+def test_invalid_layers_and_dimensions_are_rejected(encoder):
+    with pytest.raises(ValueError, match=r"layers, 0 to 2, not \[0, 1, 2, 3\]"):
         new_student(encoder, dim=8, texts=TEXTS, layers=4)
-    with pytest.raises(ValueError, match="no layers of an empty choice"):
+    with pytest.raises(ValueError, match=r"layers, 0 to 2, not \[\]"):
         new_student(encoder, dim=8, texts=TEXTS, layers=[])
-    with pytest.raises(ValueError, match="dim must lie between 1 and the 48 of the backbone, not 64"):
+    with pytest.raises(ValueError, match="dim must lie between 1 and 48, the dimensions of the backbone, not 64"):
         new_student(encoder, dim=64, texts=TEXTS)

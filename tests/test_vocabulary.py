@@ -1,4 +1,4 @@
-"""A smaller vocabulary: texts of pieces that stay have the same vectors, and others are cut finer."""
+"""A smaller vocabulary keeps the vectors of texts whose pieces are kept, and splits other texts more finely."""
 
 import sys
 from pathlib import Path
@@ -41,14 +41,14 @@ def vectors(model, tokenizer, text):
         return model(**tokenizer(text, return_tensors="pt", return_token_type_ids=False)).last_hidden_state[0]
 
 
-def test_special_tokens_single_characters_and_frequent_pieces_stay(tokenizer):
+def test_special_tokens_characters_and_frequent_pieces_are_kept(tokenizer):
     kept = frequent_pieces(tokenizer, ["高い", "高い", "富士山"], 12)
-    # 龘 is not among the characters of JIS X 0208; of the rest 高い is the most frequent.
+    # 龘 is not a character of JIS X 0208; 高い is the most frequent of the remaining pieces.
     assert [PIECES[number] for number in kept] == [*PIECES[:10], "高い", "<mask>"]
     assert frequent_pieces(tokenizer, [], len(PIECES)) == list(range(len(PIECES)))
 
 
-def test_kept_pieces_have_their_vectors_and_others_are_cut_finer(tokenizer):
+def test_kept_pieces_have_their_vectors_and_others_are_split(tokenizer):
     kept = frequent_pieces(tokenizer, ["高い", "高い", "富士山"], 12)
     smaller, cut = cut_vocabulary(model(), tokenizer, kept)
     assert tokenizer.tokenize("富士山") == ["▁", "富士山"]

@@ -1,4 +1,4 @@
-"""What each of two training processes sees: run by test_distill.py under torch.distributed.run."""
+"""Records the examples that each of two training processes sees; test_distill.py runs it with torch.distributed.run."""
 
 import dataclasses
 import json
@@ -8,8 +8,7 @@ from pathlib import Path
 
 from test_distill import DOCUMENTS, QUERIES, STAGE
 
-from pyterrier_jacolbert.train.distill import distill
-from pyterrier_jacolbert.train.examples import Example
+from pyterrier_jacolbert.train import Example, distill
 from pyterrier_jacolbert.train.losses import DistillationLoss
 
 start, folder = sys.argv[1], Path(sys.argv[2])
@@ -18,7 +17,7 @@ original = DistillationLoss.forward
 
 
 def forward(self, features, labels):
-    # The teacher's first score is the example's number.
+    # The teacher's first score identifies the example.
     seen.extend(f"q{round(number)}" for number in labels[:, 0].tolist())
     return original(self, features, labels)
 

@@ -1,7 +1,7 @@
-"""The layout of re-ranking benchmarks: for each query some candidates, each with a label.
+"""The layout of re-ranking benchmarks: a set of labelled candidates for each query.
 
-The candidates are `scoreddocs` in `ir_datasets`, and `dataset.get_results()` in PyTerrier. All have the score 0: the
-order in which a source gives them may tell which one is relevant.
+The candidates become `scoreddocs` in `ir_datasets` and `dataset.get_results()` in PyTerrier. All have the score 0
+because the order in which a source lists them may reveal the relevant one.
 """
 
 from collections.abc import Iterable
@@ -13,34 +13,34 @@ from pyterrier_jacolbert.datasets._collection import Records, TitledDoc
 
 
 class Candidate(NamedTuple):
-    """A candidate for a query."""
+    """A candidate document for a query, with its relevance label."""
 
     query: GenericQuery
     doc: TitledDoc
     relevance: int
 
 
-def collect(candidates: Iterable[Candidate]) -> Records:
-    """A collection of the candidates' documents, each once, with every candidate judged.
+def collect_candidates(candidates: Iterable[Candidate]) -> Records:
+    """Collects the distinct queries and documents of candidates, and judges every candidate.
 
     Args:
-        candidates: In the order of the source.
+        candidates: candidates in the order of the source.
 
     Returns:
-        Documents and queries in the order of their first appearance; judgements 1 and 0; candidates.
+        Documents and queries in order of first appearance, a judgement (1 or 0) per candidate, and the candidates.
     """
     docs: dict[str, TitledDoc] = {}
     queries: dict[str, GenericQuery] = {}
-    judged: dict[tuple[str, str], int] = {}
+    labels: dict[tuple[str, str], int] = {}
     for query, doc, relevance in candidates:
         queries.setdefault(query.query_id, query)
         docs.setdefault(doc.doc_id, doc)
         pair = (query.query_id, doc.doc_id)
-        # A document that is listed twice for a query is relevant if it is anywhere.
-        judged[pair] = max(relevance, judged.get(pair, 0))
+        # A document listed twice for a query is relevant if either entry says so.
+        labels[pair] = max(relevance, labels.get(pair, 0))
     return Records(
         list(docs.values()),
         list(queries.values()),
-        [GenericQrel(query_id, doc_id, relevance) for (query_id, doc_id), relevance in judged.items()],
-        [GenericScoredDoc(query_id, doc_id, 0.0) for query_id, doc_id in judged],
+        [GenericQrel(query_id, doc_id, relevance) for (query_id, doc_id), relevance in labels.items()],
+        [GenericScoredDoc(query_id, doc_id, 0.0) for query_id, doc_id in labels],
     )

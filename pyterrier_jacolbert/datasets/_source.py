@@ -1,4 +1,4 @@
-"""The file behind a data set: the user's own copy, or a download that `ir_datasets` keeps; checked either way."""
+"""The file behind a dataset: the user's copy, or a download kept by `ir_datasets`. Both are checked."""
 
 import contextlib
 import gzip
@@ -15,28 +15,28 @@ LOCAL_DATA = "JACOLBERT_DATA"
 
 
 def use_local(folder: str | os.PathLike[str]) -> None:
-    """Read data sets from copies on this machine instead of downloading them.
+    """Reads datasets from copies on this machine instead of downloading them.
 
-    Sets the environment variable `JACOLBERT_DATA`, so worker processes started later use the copies too. A data set
-    whose file is not in the folder is still downloaded.
+    Sets the environment variable `JACOLBERT_DATA`, so that worker processes started later use the copies, too. A
+    dataset whose file is not in the folder is still downloaded.
 
     Args:
-        folder: Holds the files as `pyterrier_jacolbert.datasets` lists them, such as `jsquad/valid-v1.3.json`.
+        folder: folder with the files listed in `pyterrier_jacolbert.datasets`, such as `jsquad/valid-v1.3.json`.
 
     Raises:
-        NotADirectoryError: There is no such folder.
+        NotADirectoryError: the folder does not exist.
     """
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
-        raise NotADirectoryError(f"{path} is not a folder; give the folder that holds jsquad/ and its neighbours.")
+        raise NotADirectoryError(f"{path} is not a folder; give the folder that contains jsquad/ and the other files.")
     os.environ[LOCAL_DATA] = str(path)
 
 
 def local_root() -> Path | None:
-    """The folder of the user's own copies, or None.
+    """Returns the folder of the user's copies, or None if `JACOLBERT_DATA` is not set.
 
     Raises:
-        NotADirectoryError: `JACOLBERT_DATA` is set to something that is not a folder.
+        NotADirectoryError: `JACOLBERT_DATA` is set to a path that is not a folder.
     """
     folder = os.environ.get(LOCAL_DATA)
     if not folder:
@@ -49,45 +49,64 @@ def local_root() -> Path | None:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of a data set.
+    """A file of a dataset.
 
     Attributes:
-        path: Where it lies, relative to `$JACOLBERT_DATA`, and to the folder of `ir_datasets` once downloaded. A copy
-            of the user's may be gzipped, with `.gz` at the end of its name.
-        url: Where it is downloaded from.
-        md5: Checksum of the file, in hex: md5 because it is the one that `ir_datasets` checks downloads with.
-        git_blob: The name of its blob in git, in hex, for a file of a repository of which only that is known. With
-            neither checksum nothing but the record counts tells a wrong file, which a warning says at the download.
+        path: path relative to `$JACOLBERT_DATA` and, once downloaded, to the folder of `ir_datasets`. The user's copy
+            may be gzipped; its name then ends in `.gz`.
+        url: download address.
+        md5: MD5 checksum of the file in hex. It is MD5 because that is what `ir_datasets` checks downloads with.
+        git_blob: Git blob hash of the file in hex, for a file of a repository that publishes no other checksum. If both
+            checksums are None, a wrong file is detected only by its record counts, and a warning at the download says
+            so.
     """
 
     path: str
     url: str
     md5: str | None = None
     git_blob: str | None = None
-    # (path, size, time of change in ns) of each copy that has passed: a copy is read often and seldom changes.
-    _checked: set[tuple[Path, int, int]] = field(default_factory=set, init=False, repr=False, compare=False)
+    # (path, size, modification time in ns) of each verified copy: a copy is read often and seldom changes.
+    _verified: set[tuple[Path, int, int]] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def file(self) -> Path:
-        """The file on this machine, checked; downloaded if need be.
+        """Returns the path of the verified file, after downloading it if necessary.
 
         Returns:
-            The path of the user's copy if there is one, or else of the one that `ir_datasets` keeps.
+            The path of the user's copy if there is one, otherwise that of the copy kept by `ir_datasets`.
 
         Raises:
-            ValueError: The copy or the download is not the file that was published; the message gives both checksums.
-            NotADirectoryError: `JACOLBERT_DATA` is set to something that is not a folder.
-            FileNotFoundError: There is no copy, and it cannot be downloaded; the message gives both remedies.
+            ValueError: the copy or the download is not the published file. The message gives both checksums.
+            NotADirectoryError: `JACOLBERT_DATA` is set to a path that is not a folder.
+            FileNotFoundError: there is no copy, and the download failed. The message gives both remedies.
         """
-        local = self._local_copy()
-        return self._downloaded() if local is None else self._check(local)
+        local_copy = self._local_copy()
+        return self._download() if local_copy is None else self.verify(local_copy)
 
     def read(self) -> bytes:
-        """The content of the file, decompressed if the copy is gzipped; raises as `file` does."""
-        return _content(self.file())
+        """Returns the content of the file, decompressed if the copy is gzipped; raises the errors of :meth:`file`."""
+        return _read_content(self.file())
 
     def is_here(self) -> bool:
-        """Whether there is a copy on this machine, so that nothing would be downloaded."""
+        """Tells whether this machine has a copy, so that nothing needs to be downloaded."""
         return self._local_copy() is not None or (home_path() / self.path).exists()
+
+    def verify(self, path: Path) -> Path:
+        """Checks a copy of the file against the published checksum and returns its path.
+
+        Raises:
+            ValueError: the copy is unreadable or is not the published file.
+        """
+        stat = path.stat()
+        key = (path, stat.st_size, stat.st_mtime_ns)
+        if key not in self._verified:
+            kind, published, actual = self._checksums(path)
+            if actual != published:
+                raise ValueError(
+                    f"{path} has {kind} {actual}, but the published file has {published}; "
+                    f"get it again from {self.url}, or remove it to have it downloaded."
+                )
+            self._verified.add(key)
+        return path
 
     def _local_copy(self) -> Path | None:
         root = local_root()
@@ -96,23 +115,10 @@ class Source:
         copies = (root / self.path, root / f"{self.path}.gz")
         return next((path for path in copies if path.exists()), None)
 
-    def _check(self, path: Path) -> Path:
-        stat = path.stat()
-        key = (path, stat.st_size, stat.st_mtime_ns)
-        if key not in self._checked:
-            kind, published, found = self._checksums(path)
-            if found != published:
-                raise ValueError(
-                    f"{path} has {kind} {found}, but the published file has {published}; "
-                    f"get it again from {self.url}, or remove it to have it downloaded."
-                )
-            self._checked.add(key)
-        return path
-
     def _checksums(self, path: Path) -> tuple[str, str | None, str | None]:
-        """The kind of checksum, the published one and the file's."""
+        """Returns the kind of checksum, its published value, and the value of the copy."""
         try:
-            content = _content(path)
+            content = _read_content(path)
         except (OSError, EOFError) as error:
             raise ValueError(f"{path} cannot be read ({error}); get it again from {self.url}.") from None
         if self.md5 is not None:
@@ -122,7 +128,7 @@ class Source:
             return "git blob", self.git_blob, hashlib.sha1(blob, usedforsecurity=False).hexdigest()
         return "no checksum", None, None
 
-    def _downloaded(self) -> Path:
+    def _download(self) -> Path:
         kept = home_path() / self.path
         if self.md5 is None and self.git_blob is None and not kept.exists():
             warnings.warn(f"No checksum of {self.url} is known; only its record counts are checked.", stacklevel=2)
@@ -137,16 +143,16 @@ class Source:
                 f"the network, or set {LOCAL_DATA} to a folder that holds a copy of {self.url} as {self.path}."
             ) from None
         try:
-            return self._check(path)
+            return self.verify(path)
         except ValueError:
-            # ir_datasets has checked an md5 before it kept the file; another checksum is seen only here.
+            # ir_datasets checks an MD5 before it keeps the file; a different checksum is checked only here.
             if self.md5 is None:
                 with contextlib.suppress(FileNotFoundError):
                     path.unlink()
             raise
 
 
-def _content(path: Path) -> bytes:
+def _read_content(path: Path) -> bytes:
     if path.suffix == ".gz":
         with gzip.open(path) as stream:
             return stream.read()

@@ -1,8 +1,8 @@
-"""The SQuAD layout as a retrieval collection: paragraphs are the documents, and each question is about its own.
+"""The SQuAD layout as a retrieval collection: paragraphs are documents, and each question is about its own paragraph.
 
 SQuAD's files are `{"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question"}]}]}]}` (Rajpurkar et al.,
-EMNLP 2016). That the question's own paragraph is the relevant one, and no other, is the usual reading of such a set as
-a retrieval benchmark: JaColBERTv2.5 (arXiv 2407.20750) takes JSQuAD so.
+EMNLP 2016). Retrieval benchmarks usually treat a question's own paragraph as its only relevant document, as
+JaColBERTv2.5 (arXiv 2407.20750) does with JSQuAD.
 """
 
 import json
@@ -22,44 +22,41 @@ def read_squad(
     doc_id: Callable[[str], str] | None = None,
     text: Callable[[str, str], str] = lambda title, context: context,
 ) -> Collection:
-    """Read files in the SQuAD layout, as one collection.
+    """Reads files in the SQuAD layout as one collection.
 
     Args:
-        *sources: The files.
-        doc_id: As `squad` takes it.
-        text: As `squad` takes it.
-
-    Returns:
-        The collection.
+        *sources: files to read.
+        doc_id: see :func:`squad_collection`.
+        text: see :func:`squad_collection`.
 
     Raises:
-        ValueError: A file is not what was published.
-        FileNotFoundError: A file is not on this machine and cannot be downloaded.
+        ValueError: a file is not the published one.
+        FileNotFoundError: a file is not on this machine and cannot be downloaded.
     """
     articles = (article for source in sources for article in json.loads(source.read())["data"])
-    return squad(articles, doc_id=doc_id, text=text)
+    return squad_collection(articles, doc_id=doc_id, text=text)
 
 
-def squad(
+def squad_collection(
     articles: Iterable[Mapping[str, Any]],
     *,
     doc_id: Callable[[str], str] | None = None,
     text: Callable[[str, str], str] = lambda title, context: context,
 ) -> Collection:
-    """Turn articles in the SQuAD layout into a collection.
+    """Converts articles in the SQuAD layout to a collection.
 
     Args:
-        articles: What the file has under `data`.
-        doc_id: Finds the paragraph's id in a question's, for a file whose question ids hold it. None numbers the
-            paragraphs: `a0p0` is the first of the first article. A paragraph without questions is `unasked-a0p0`
-            where the others have names of their own.
-        text: Makes the document's text from title and context.
+        articles: content of `data` in the file.
+        doc_id: extracts the paragraph id from a question id, for files whose question ids contain it. None numbers the
+            paragraphs instead: `a0p0` is the first paragraph of the first article. If `doc_id` is given, a paragraph
+            without questions is named `unasked-a0p0`.
+        text: builds the text of a document from title and context.
 
     Returns:
-        A document for each paragraph, a query for each question, and a judgement for each question.
+        A document per paragraph, and a query and a judgement per question.
 
     Raises:
-        ValueError: `doc_id` finds no id, or several, in the questions of one paragraph.
+        ValueError: the questions of a paragraph yield no id, or several.
     """
     docs, queries, qrels = [], [], []
     for article_number, article in enumerate(articles):
@@ -68,7 +65,7 @@ def squad(
             if doc_id is not None and not paragraph["qas"]:
                 name = f"unasked-{name}"
             elif doc_id is not None:
-                name = _only(sorted({doc_id(question["id"]) for question in paragraph["qas"]}), paragraph=name)
+                name = _single_id(sorted({doc_id(question["id"]) for question in paragraph["qas"]}), paragraph=name)
             title = article["title"]
             docs.append(TitledDoc(name, title, text(title, paragraph["context"])))
             for question in paragraph["qas"]:
@@ -77,7 +74,7 @@ def squad(
     return Collection(docs, queries, qrels)
 
 
-def _only(names: list[str], *, paragraph: str) -> str:
-    if len(names) != 1:
-        raise ValueError(f"Paragraph {paragraph} has questions that name {names}; number the paragraphs instead.")
-    return names[0]
+def _single_id(ids: list[str], *, paragraph: str) -> str:
+    if len(ids) != 1:
+        raise ValueError(f"The questions of paragraph {paragraph} name the paragraphs {ids}; number the paragraphs.")
+    return ids[0]

@@ -1,66 +1,67 @@
-"""Collections kept in the folder of `ir_datasets`, in its formats: JSON lines, TREC judgements, TREC rankings.
+"""Converted collections, kept in the folder of `ir_datasets` in its formats: JSON lines, TREC qrels, TREC rankings.
 
-A collection that comes in another format is converted once. The folder appears when it is complete and its record
-counts are right, and not before. Documents stay on disk and are read when they are asked for.
+A collection in another format is converted once. Its folder appears only when it is complete and its record counts are
+right. Documents stay on disk and are read on demand.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ir_datasets
 import numpy as np
-import pyterrier as pt
 from ir_datasets.formats import GenericQrel, GenericQuery, GenericScoredDoc, JsonlQueries, TrecQrels, TrecScoredDocs
 from ir_datasets.util import LocalDownload, home_path
 
 from pyterrier_jacolbert.datasets._collection import Collection, Counts, Records, TitledDoc
+from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 
 _SOURCE = "source.json"
 _DOCS, _OFFSETS, _IDS = "docs.jsonl", "docs.offsets.npy", "doc_ids.json"
 _QUERIES, _QRELS, _SCOREDDOCS = "queries.jsonl", "qrels.trec", "scoreddocs.trec"
+_FILES = {_SOURCE, _DOCS, _OFFSETS, _IDS, _QUERIES, _QRELS, _SCOREDDOCS}
 
 
-def stored(
+def load_or_convert(
     irds_id: str,
-    origin: dict[str, Any],
+    origin: Mapping[str, object],
     convert: Callable[[], Records],
     *,
     counts: Counts,
     notice: str | None = None,
 ) -> Collection:
-    """The collection, converted from its source if it is not in the folder of `ir_datasets` yet.
+    """Loads a collection, after converting it if the folder of `ir_datasets` does not hold it yet.
 
     Args:
-        irds_id: Its id, and the folder's name.
-        origin: Where it comes from, as JSON; a collection that was stored from elsewhere is converted again.
-        convert: Reads it from its source.
-        counts: How many of each there must be.
-        notice: What a user must be told when the data are first fetched.
+        irds_id: id of the dataset, and name of its folder.
+        origin: origin of the source, as JSON. A collection stored from another origin is converted again.
+        convert: reads the records from their source.
+        counts: expected record counts.
+        notice: notice to show to the user when the data are first fetched.
 
     Raises:
-        ValueError: The source is not what was published; nothing is stored.
-        FileNotFoundError: The source is not on this machine and cannot be downloaded; nothing is stored.
+        ValueError: the source is not the published one. Nothing is stored.
+        FileNotFoundError: the source is not on this machine and cannot be downloaded. Nothing is stored.
+        FileExistsError: the folder holds files of the user. Nothing is stored or removed.
     """
     folder = home_path() / irds_id
-    if _origin(folder) != origin:
+    if _stored_origin(folder) != origin:
         if notice:
             ir_datasets.log.easy().info(f"[{irds_id}] {notice}")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with pt.io.finalized_directory(str(folder)) as building:
-            _write(Path(building), convert(), irds_id, counts)
+        _check_replaceable(folder)
+        with replacing_directory(folder) as temporary:
+            _write_collection(temporary, convert(), irds_id, counts)
             source = json.dumps(origin, ensure_ascii=False, indent=1)
-            (Path(building) / _SOURCE).write_text(source + "\n", encoding="utf-8")
-            _remove(folder)
-    return _read(folder)
+            (temporary / _SOURCE).write_text(source + "\n", encoding="utf-8")
+    return _load_collection(folder)
 
 
 class StoredDocs(Sequence[TitledDoc]):
-    """Documents in a file of JSON lines: 8 bytes a document in memory, and no text.
+    """Documents in a file of JSON lines. Memory holds 8 bytes per document, and no text.
 
     Args:
-        folder: Holds the file, the offset of each line, and the ids.
+        folder: folder with the file, the offset of each line, and the ids.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,7 +69,7 @@ class StoredDocs(Sequence[TitledDoc]):
         self._offsets: np.ndarray = np.load(folder / _OFFSETS, allow_pickle=False)
 
     def doc_ids(self) -> list[str]:
-        """The ids, in order."""
+        """Returns the ids in the order of the documents."""
         return list(json.loads((self._folder / _IDS).read_text(encoding="utf-8")))
 
     def __len__(self) -> int:
@@ -79,9 +80,9 @@ class StoredDocs(Sequence[TitledDoc]):
             for line in lines:
                 yield TitledDoc(**json.loads(line))
 
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 -- a document, or a sequence of them for a slice
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return _Part(self, range(len(self))[key])
+            return _DocsSlice(self, range(len(self))[key])
         position = range(len(self))[key]
         start, end = self._offsets[position], self._offsets[position + 1]
         with (self._folder / _DOCS).open("rb") as file:
@@ -89,8 +90,8 @@ class StoredDocs(Sequence[TitledDoc]):
             return TitledDoc(**json.loads(file.read(end - start)))
 
 
-class _Part(Sequence[TitledDoc]):
-    """Some of the documents."""
+class _DocsSlice(Sequence[TitledDoc]):
+    """A slice of stored documents."""
 
     def __init__(self, docs: StoredDocs, positions: range) -> None:
         self._docs = docs
@@ -99,39 +100,45 @@ class _Part(Sequence[TitledDoc]):
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, key: Any) -> Any:  # noqa: ANN401 -- as StoredDocs
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, slice):
-            return _Part(self._docs, self._positions[key])
+            return _DocsSlice(self._docs, self._positions[key])
         return self._docs[self._positions[key]]
 
 
-def _origin(folder: Path) -> object:
+def _stored_origin(folder: Path) -> object:
     try:
         return json.loads((folder / _SOURCE).read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def _write(folder: Path, records: Records, irds_id: str, counts: Counts) -> None:
+def _check_replaceable(folder: Path) -> None:
+    """Checks that a folder holds only files that this module writes, such as those of an earlier release."""
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in _FILES) if folder.is_dir() else []
+    if foreign:
+        raise FileExistsError(f"{folder} holds {foreign[0]!r}, which does not belong to the dataset; remove it first.")
+
+
+def _write_collection(folder: Path, records: Records, irds_id: str, counts: Counts) -> None:
     offsets, ids = [0], []
     with (folder / _DOCS).open("wb") as file:
         for doc in records.docs:
-            offsets.append(offsets[-1] + file.write(_line(doc)))
+            offsets.append(offsets[-1] + file.write(_json_line(doc)))
             ids.append(doc.doc_id)
     _check_ids(irds_id, "document", ids)
     _check_ids(irds_id, "query", [query.query_id for query in records.queries])
-    found = Counts(len(ids), *map(len, records[1:]))
-    counts.check(irds_id, found)
+    counts.check(irds_id, Counts(len(ids), *map(len, records[1:])))
     np.save(folder / _OFFSETS, np.array(offsets, dtype=np.int64), allow_pickle=False)
     (folder / _IDS).write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
-    (folder / _QUERIES).write_bytes(b"".join(map(_line, records.queries)))
+    (folder / _QUERIES).write_bytes(b"".join(map(_json_line, records.queries)))
     _write_lines(folder / _QRELS, (f"{q.query_id} 0 {q.doc_id} {q.relevance}" for q in records.qrels))
     _write_lines(
         folder / _SCOREDDOCS, (f"{s.query_id} Q0 {s.doc_id} 0 {s.score} {irds_id}" for s in records.scoreddocs)
     )
 
 
-def _read(folder: Path) -> Collection:
+def _load_collection(folder: Path) -> Collection:
     def file(name: str) -> LocalDownload:
         return LocalDownload(folder / name)
 
@@ -141,13 +148,13 @@ def _read(folder: Path) -> Collection:
     return Collection(
         StoredDocs(folder),
         queries,
-        # Without the fourth column of TREC's format, which nothing here uses.
+        # The iteration column of TREC's format is dropped because nothing here uses it.
         [GenericQrel(qrel.query_id, qrel.doc_id, qrel.relevance) for qrel in qrels],
         scoreddocs,
     )
 
 
-def _line(record: Any) -> bytes:  # noqa: ANN401 -- a named tuple
+def _json_line(record: Any) -> bytes:
     return json.dumps(record._asdict(), ensure_ascii=False).encode() + b"\n"
 
 
@@ -157,16 +164,9 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def _check_ids(irds_id: str, kind: str, ids: list[str]) -> None:
     if len(set(ids)) != len(ids):
-        raise ValueError(f"{irds_id} gives two {kind} records the same id; report it as a bug.")
-    spaced = next((name for name in ids if not name or name.split() != [name]), None)
-    if spaced is not None:
-        raise ValueError(f"{irds_id} has the {kind} id {spaced!r}, which TREC's formats cannot hold; report it.")
-
-
-def _remove(folder: Path) -> None:
-    """Removes what an earlier release stored: only files that this module writes."""
-    if not folder.exists():
-        return
-    for name in (_SOURCE, _DOCS, _OFFSETS, _IDS, _QUERIES, _QRELS, _SCOREDDOCS):
-        (folder / name).unlink(missing_ok=True)
-    folder.rmdir()
+        raise ValueError(f"{irds_id} has two {kind} records with the same id; report it as a bug.")
+    invalid = next((name for name in ids if not name or name.split() != [name]), None)
+    if invalid is not None:
+        raise ValueError(
+            f"{irds_id} has the {kind} id {invalid!r}, which TREC's formats cannot represent; report it as a bug."
+        )

@@ -1,7 +1,7 @@
-"""A little collection within the package, so that the command-line demo and the examples need no network.
+"""A small collection in the package, with which the command-line demo and the examples work without a network.
 
-330 short documents on 30 subjects, eleven neighbours on each, so that a ranking has something to get wrong, and 114
-questions. Documents and questions were written for this project and come under its licence.
+It has 114 questions and 330 short documents: eleven on each of 30 subjects, so that a ranking can go wrong. Documents
+and questions were written for this project and are under its licence.
 """
 
 import json
@@ -10,19 +10,21 @@ from typing import Any
 
 from ir_datasets.formats import GenericQrel, GenericQuery
 
-from pyterrier_jacolbert.datasets._collection import Collection, Counts, Documentation, TitledDoc, dataset
+from pyterrier_jacolbert.datasets._collection import Collection, Counts, TitledDoc
+from pyterrier_jacolbert.datasets._irds import Documentation, lazy_dataset
 
 
 def no_shared_word() -> set[str]:
-    """The ids of the questions that share no content word with the documents that answer them.
+    """Returns the ids of the questions that share no content word with the documents that answer them.
 
-    Content words are nouns, verbs, adjectives and adverbs, by surface and by lemma (``tests/test_datasets.py``).
+    Content words are nouns, verbs, adjectives and adverbs; both surface forms and lemmas are compared
+    (``tests/test_datasets.py``).
     """
-    return {query["query_id"] for query in _content()["queries"] if query.get("no_shared_word")}
+    return {query["query_id"] for query in _read_json()["queries"] if query.get("no_shared_word")}
 
 
-def _read() -> Collection:
-    content = _content()
+def _read_collection() -> Collection:
+    content = _read_json()
     return Collection(
         [TitledDoc(**doc) for doc in content["docs"]],
         [GenericQuery(query["query_id"], query["text"]) for query in content["queries"]],
@@ -30,19 +32,19 @@ def _read() -> Collection:
     )
 
 
-def _content() -> dict[str, Any]:
+def _read_json() -> dict[str, Any]:
     content: dict[str, Any] = json.loads(files(__package__).joinpath("demo.json").read_text(encoding="utf-8"))
     return content
 
 
 DATASETS = {
-    "jacolbert-demo": dataset(
+    "jacolbert-demo": lazy_dataset(
         "jacolbert-demo",
-        _read,
+        _read_collection,
         counts=Counts(docs=330, queries=114, qrels=142),
         documentation=Documentation(
             pretty_name="pyterrier_jacolbert demo",
-            desc="<p>Short Japanese documents on thirty subjects and questions about them.</p>",
+            desc="<p>Short Japanese documents on thirty subjects, and questions about them.</p>",
             licence="MIT",
         ),
         relevance={1: "touches on the answer", 2: "answers the question"},

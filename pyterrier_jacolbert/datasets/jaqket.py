@@ -1,19 +1,20 @@
-"""JAQKET as retrieval: quiz questions, and the Wikipedia articles of the answers among 114,229."""
+"""JAQKET as a retrieval task: find the Wikipedia article that answers a quiz question, among 114,229 articles."""
 
 from ir_datasets.datasets.base import Dataset
 
-from pyterrier_jacolbert.datasets._collection import Counts, Documentation
+from pyterrier_jacolbert.datasets._collection import Counts
 from pyterrier_jacolbert.datasets._hub import HubFiles, hub_dataset
+from pyterrier_jacolbert.datasets._irds import Documentation
 from pyterrier_jacolbert.datasets._jmteb import MTEB_OLDER_PATTERNS, read_mteb
 
 _FILES = HubFiles("mteb/jaqket", "3a5b92dad489a61e664c05ed2175bc9220230199", MTEB_OLDER_PATTERNS)
 
 
 def define(counts: Counts) -> Dataset:
-    """The data set.
+    """Defines the dataset.
 
     Args:
-        counts: How many records it must have.
+        counts: expected record counts.
     """
     return hub_dataset(
         "jaqket/test",
@@ -24,9 +25,9 @@ def define(counts: Counts) -> Dataset:
             pretty_name="JAQKET (JMTEB), test",
             url="https://sites.google.com/view/project-aio/competition1",
             desc=(
-                "<p>Quiz questions whose answers are titles of Wikipedia articles. Documents are the articles (3,749 "
-                "characters on average); that of the answer is the one relevant document. The split of JMTEB, as MTEB "
-                "publishes it.</p>"
+                "<p>Quiz questions whose answers are titles of Wikipedia articles. The documents are the articles "
+                "(3,749 characters on average); the article of the answer is the only relevant document. JMTEB's "
+                "split, as published by MTEB.</p>"
             ),
             licence="CC BY-SA 4.0",
             bibtex="""@inproceedings{suzuki2020jaqket,
@@ -41,5 +42,5 @@ def define(counts: Counts) -> Dataset:
     )
 
 
-# Counts of MTEB's descriptive statistics.
+# Counts from MTEB's descriptive statistics.
 DATASETS = {"jaqket/test": define(Counts(docs=114229, queries=997, qrels=997))}

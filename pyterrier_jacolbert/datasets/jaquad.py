@@ -1,14 +1,15 @@
-"""JaQuAD, questions about paragraphs of the Japanese Wikipedia in the SQuAD layout: find the paragraph."""
+"""JaQuAD: questions about paragraphs of the Japanese Wikipedia in the SQuAD layout; find the paragraph."""
 
 from ir_datasets.datasets.base import Dataset
 
-from pyterrier_jacolbert.datasets._collection import Counts, Documentation, dataset
+from pyterrier_jacolbert.datasets._collection import Counts
+from pyterrier_jacolbert.datasets._irds import Documentation, lazy_dataset
 from pyterrier_jacolbert.datasets._source import Source
 from pyterrier_jacolbert.datasets._squad import RELEVANCE, read_squad
 
 _JAQUAD = "https://raw.githubusercontent.com/SkelterLabsInc/JaQuAD/23f5d72cc273c49b35e2d9efe0f51757aa1770bd/data"
 
-#: The md5 of each file, in their order.
+#: MD5 checksums in the order of the files.
 _MD5 = {
     "train": """
         326b0c29d1c56d8f08ef246f58d1440f
@@ -61,7 +62,7 @@ _BIBTEX = """@misc{so2022jaquad,
 
 
 def sources(split: str) -> tuple[Source, ...]:
-    """The files of a split, each with its checksum."""
+    """Returns the files of a split with their checksums."""
     names = [f"{split}/jaquad_{split}_{number:04d}.json" for number in range(len(_MD5[split].split()))]
     return tuple(
         Source(path=f"jaquad/{name}", url=f"{_JAQUAD}/{name}", md5=md5)
@@ -70,14 +71,14 @@ def sources(split: str) -> tuple[Source, ...]:
 
 
 def define(split: str, files: tuple[Source, ...], counts: Counts) -> Dataset:
-    """The data set of a split.
+    """Defines the dataset of a split.
 
     Args:
-        split: Its name.
-        files: Its files.
-        counts: How many records it must have.
+        split: name of the split.
+        files: files of the split.
+        counts: expected record counts.
     """
-    return dataset(
+    return lazy_dataset(
         f"jaquad/{split}",
         lambda: read_squad(*files, doc_id=_paragraph_id),
         counts=counts,
@@ -86,9 +87,9 @@ def define(split: str, files: tuple[Source, ...], counts: Counts) -> Dataset:
             url="https://github.com/SkelterLabsInc/JaQuAD",
             desc=(
                 "<p>Questions that annotators wrote about contexts from articles of the Japanese Wikipedia. Every "
-                "context is a document, and a question's own context is the one relevant document. A doc_id is the "
-                "part of its question ids that names the context. The splits share no article; the test set is not "
-                "public.</p>"
+                "context is a document, and a question's own context is its only relevant document. Document ids are "
+                "the part of the question ids that identifies the context. The splits share no article; the test set "
+                "is not public.</p>"
             ),
             licence="CC BY-SA 3.0",
             bibtex=_BIBTEX,
@@ -98,11 +99,11 @@ def define(split: str, files: tuple[Source, ...], counts: Counts) -> Dataset:
 
 
 def _paragraph_id(question_id: str) -> str:
-    """`tr-000-00-001` is a question about context `tr-000-00`."""
+    """Returns the id of a question's context: `tr-000-00` for `tr-000-00-001`."""
     return question_id.rpartition("-")[0]
 
 
-# Counts of the repository's README.
+# Counts from the repository's README.
 DATASETS = {
     "jaquad/train": define("train", sources("train"), Counts(docs=9713, queries=31748, qrels=31748)),
     "jaquad/dev": define("dev", sources("dev"), Counts(docs=1431, queries=3939, qrels=3939)),

@@ -1,10 +1,11 @@
-"""JSQuAD, the reading comprehension part of JGLUE, as the paper uses it: find the paragraph a question is about."""
+"""JSQuAD, JGLUE's reading comprehension dataset, as the paper uses it: find the paragraph of a question."""
 
 import re
 
 from ir_datasets.datasets.base import Dataset
 
-from pyterrier_jacolbert.datasets._collection import Counts, Documentation, dataset
+from pyterrier_jacolbert.datasets._collection import Counts
+from pyterrier_jacolbert.datasets._irds import Documentation, lazy_dataset
 from pyterrier_jacolbert.datasets._source import Source
 from pyterrier_jacolbert.datasets._squad import RELEVANCE, read_squad
 
@@ -18,14 +19,14 @@ _VALIDATION = Source(
 _TRAIN = Source(
     path="jsquad/train-v1.3.json",
     url=f"{_JGLUE}/jsquad-v1.3/train-v1.3.json",
-    # The repository's own name of the file's content; no md5 of it is published.
+    # Blob hash in the repository; no MD5 of the file is published.
     git_blob="87b42821ac5487246164483d625b928bf8904344",
 )
 
 _DESCRIPTION = (
     "<p>Questions that crowd workers wrote about paragraphs of the Japanese Wikipedia, from JGLUE v1.3{version}. Every "
-    "paragraph is a document, and a question's own paragraph is the one relevant document, as in the JaColBERTv2.5 "
-    "paper (arXiv 2407.20750). A doc_id is the part of its question ids that names the paragraph.</p>"
+    "paragraph is a document, and a question's own paragraph is its only relevant document, as in the JaColBERTv2.5 "
+    "paper (arXiv 2407.20750). Document ids are the part of the question ids that identifies the paragraph.</p>"
 )
 _BIBTEX = """@inproceedings{kurihara-etal-2022-jglue,
     title = "{JGLUE}: {J}apanese General Language Understanding Evaluation",
@@ -41,17 +42,17 @@ _BIBTEX = """@inproceedings{kurihara-etal-2022-jglue,
 
 
 def define(split: str, source: Source, counts: Counts) -> Dataset:
-    """The data set of a split.
+    """Defines the dataset of a split.
 
     Args:
-        split: Its name.
-        source: Its file.
-        counts: How many records it must have.
+        split: name of the split.
+        source: file of the split.
+        counts: expected record counts.
     """
     version = " (the same file in all versions)" if split == "validation" else ""
-    return dataset(
+    return lazy_dataset(
         f"jsquad/{split}",
-        lambda: read_squad(source, doc_id=_paragraph_id, text=_without_title),
+        lambda: read_squad(source, doc_id=_paragraph_id, text=_strip_title),
         counts=counts,
         documentation=Documentation(
             pretty_name=f"JSQuAD (JGLUE), {split}",
@@ -65,17 +66,17 @@ def define(split: str, source: Source, counts: Counts) -> Dataset:
 
 
 def _paragraph_id(question_id: str) -> str:
-    """`a10336p0q2` is a question about paragraph `a10336p0`."""
+    """Returns the id of a question's paragraph: `a10336p0` for `a10336p0q2`."""
     return re.sub(r"q\d+$", "", question_id)
 
 
-def _without_title(title: str, context: str) -> str:
-    """JGLUE writes a context as "TITLE [SEP] TEXT"."""
+def _strip_title(title: str, context: str) -> str:
+    """Returns the text of a context, which JGLUE writes as "TITLE [SEP] TEXT"."""
     return context.removeprefix(f"{title} [SEP] ")
 
 
 DATASETS = {
-    # 62,697 questions in v1.3, says the README of JGLUE (62,859 in v1.1); of paragraphs it tells nothing.
+    # According to JGLUE's README, v1.3 has 62,697 questions (v1.1: 62,859). It gives no number of paragraphs.
     "jsquad/train": define("train", _TRAIN, Counts(docs=None, queries=62697, qrels=62697)),
     "jsquad/validation": define("validation", _VALIDATION, Counts(docs=1145, queries=4442, qrels=4442)),
 }

@@ -1,12 +1,13 @@
-"""MLDR, Japanese: questions about long articles, found in the whole article."""
+"""The Japanese part of MLDR: questions about long articles; find the article."""
 
 from ir_datasets.datasets.base import Dataset
 from ir_datasets.formats import GenericQrel, GenericQuery
 
-from pyterrier_jacolbert.datasets._collection import Counts, Documentation, Records, TitledDoc
-from pyterrier_jacolbert.datasets._hub import HubFiles, hub_dataset, rows
+from pyterrier_jacolbert.datasets._collection import Counts, Records, TitledDoc
+from pyterrier_jacolbert.datasets._hub import HubFiles, hub_dataset, read_rows
+from pyterrier_jacolbert.datasets._irds import Documentation
 
-#: The commit that brought the data.
+#: The commit that added the data.
 _REVISION = "f3837caa8004c6b49954bb6b511d424222eb9161"
 
 _BIBTEX = """@misc{chen2024bge,
@@ -20,11 +21,11 @@ _BIBTEX = """@misc{chen2024bge,
 
 
 def define(split: str, counts: Counts) -> Dataset:
-    """The data set of a split.
+    """Defines the dataset of a split.
 
     Args:
-        split: Its name.
-        counts: How many records it must have.
+        split: name of the split.
+        counts: expected record counts.
     """
     folder = "mldr-v1.0-ja"
     return hub_dataset(
@@ -36,9 +37,9 @@ def define(split: str, counts: Counts) -> Dataset:
             pretty_name=f"MLDR, Japanese, {split}",
             url="https://huggingface.co/datasets/Shitao/MLDR",
             desc=(
-                "<p>Questions that GPT-3.5 wrote about a paragraph of a long article (Wikipedia, mC4). Documents are "
-                "10,000 whole articles; that of the paragraph is the one relevant document. Encoders with a short "
-                "limit see only the beginning of most.</p>"
+                "<p>Questions that GPT-3.5 wrote about a paragraph of a long article (Wikipedia, mC4). The documents "
+                "are 10,000 whole articles; the article of the paragraph is the only relevant document. Encoders with "
+                "a low length limit see only the beginning of most articles.</p>"
             ),
             licence="MIT",
             bibtex=_BIBTEX,
@@ -48,14 +49,14 @@ def define(split: str, counts: Counts) -> Dataset:
 
 
 def _read(files: HubFiles) -> Records:
-    corpus, split = files.files()
+    corpus_paths, query_paths = files.paths()
     queries, qrels = [], []
-    for row in rows(split, ["query_id", "query", "positive_passages"]):
+    for row in read_rows(query_paths, ["query_id", "query", "positive_passages"]):
         queries.append(GenericQuery(row["query_id"], row["query"]))
         qrels += [GenericQrel(row["query_id"], passage["docid"], 1) for passage in row["positive_passages"]]
-    docs = (TitledDoc(row["docid"], "", row["text"]) for row in rows(corpus, ["docid", "text"]))
+    docs = (TitledDoc(row["docid"], "", row["text"]) for row in read_rows(corpus_paths, ["docid", "text"]))
     return Records(docs, queries, qrels)
 
 
-# Counts of MTEB's publication of the same data.
+# Counts from MTEB's publication of the same data.
 DATASETS = {f"mldr-ja/{split}": define(split, Counts(docs=10000, queries=200, qrels=200)) for split in ("dev", "test")}

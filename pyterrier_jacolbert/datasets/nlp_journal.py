@@ -1,13 +1,14 @@
-"""Papers of the Journal of Natural Language Processing: from a title or an abstract, find another part of the paper."""
+"""Papers of the Journal of Natural Language Processing: given a title or abstract, find another part."""
 
 from ir_datasets.datasets.base import Dataset
 
-from pyterrier_jacolbert.datasets._collection import Counts, Documentation
+from pyterrier_jacolbert.datasets._collection import Counts
 from pyterrier_jacolbert.datasets._hub import HubFiles, hub_dataset
+from pyterrier_jacolbert.datasets._irds import Documentation
 from pyterrier_jacolbert.datasets._jmteb import MTEB_PATTERNS, read_mteb
 
-#: For each set: MTEB's repository of JMTEB v2 and its commit; what a query and what a document is.
-_SETS = {
+#: For each dataset: MTEB's repository of JMTEB v2, its commit, and the parts of a paper used as query and document.
+_DATASET_SOURCES = {
     "title-abs": ("TitleAbs", "7ea085c4107e8554f92409193358790fe40516f8", "title", "abstract"),
     "title-intro": ("TitleIntro", "39b53c8298ce1948d2a4caaa55fee5b34eeb647e", "title", "introduction"),
     "abs-intro": ("AbsIntro", "8a7ae2cbcd62a3df5a880f4e4afff30a977afe0d", "abstract", "introduction"),
@@ -26,13 +27,13 @@ _BIBTEX = """@inproceedings{li-etal-2026-jmteb,
 
 
 def define(name: str, counts: Counts) -> Dataset:
-    """One of the sets.
+    """Defines one of the datasets.
 
     Args:
-        name: Which.
-        counts: How many records it must have.
+        name: name of the dataset, such as `"title-abs"`.
+        counts: expected record counts.
     """
-    repository, revision, query, document = _SETS[name]
+    repository, revision, query, document = _DATASET_SOURCES[name]
     return hub_dataset(
         f"nlp-journal/{name}",
         HubFiles(f"mteb/NLPJournal{repository}Retrieval.V2", revision, MTEB_PATTERNS),
@@ -42,9 +43,9 @@ def define(name: str, counts: Counts) -> Dataset:
             pretty_name=f"NLP Journal (JMTEB v2), {query} to {document}",
             url="https://huggingface.co/datasets/sbintuitions/JMTEB",
             desc=(
-                "<p>From the LaTeX corpus of the Japanese Journal of Natural Language Processing (as of June 2025): a "
-                f"query is the {query} of a paper, a document the {document} of one; that of the same paper is the one "
-                "relevant document. The test split of JMTEB v2, as MTEB publishes it.</p>"
+                "<p>From the LaTeX corpus of the Japanese Journal of Natural Language Processing (as of June 2025). "
+                f"Each query is the {query} of a paper, and each document the {document} of a paper; the one of the "
+                "same paper is the only relevant document. JMTEB v2's test split, as published by MTEB.</p>"
             ),
             licence="CC BY 4.0",
             bibtex=_BIBTEX,
@@ -53,5 +54,5 @@ def define(name: str, counts: Counts) -> Dataset:
     )
 
 
-# Counts of MTEB's descriptive statistics.
-DATASETS = {f"nlp-journal/{name}": define(name, Counts(docs=637, queries=510, qrels=510)) for name in _SETS}
+# Counts from MTEB's descriptive statistics.
+DATASETS = {f"nlp-journal/{name}": define(name, Counts(docs=637, queries=510, qrels=510)) for name in _DATASET_SOURCES}

@@ -1,1 +1,1 @@
-"""The index as arrays and files: arrays in, arrays out; nothing here knows pandas or PyTerrier."""
+"""Token vectors as arrays in files, and the search over them; imports neither pandas nor PyTerrier."""

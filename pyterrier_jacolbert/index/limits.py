@@ -1,31 +1,37 @@
-"""The checks on settings, which load nothing."""
+"""Checks of settings; imports nothing."""
 
 from __future__ import annotations
 
-#: What torch may multiply in.
+#: dtypes of torch's matrix products.
 TORCH_DTYPES = ("float32", "float16", "bfloat16", "int8")
-#: Docids are 32 bits wide.
-MOST_DOCUMENTS = 2**32 - 1
+#: Docids have 32 bits.
+MAX_DOCUMENTS = 2**32 - 1
 COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 
 
-def check_num_results(num_results: object) -> int:
-    """Returns ``num_results`` if it is a number of documents to return.
+def check_positive(*, optional: bool = False, **numbers: object) -> None:
+    """Checks that settings are positive integers.
+
+    Args:
+        optional: whether None is allowed, too.
+        **numbers: settings by name.
 
     Raises:
-        ValueError: it is not a positive integer.
+        ValueError: a setting is something else; True and False are no integers here.
     """
-    if not isinstance(num_results, int) or isinstance(num_results, bool) or num_results < 1:
-        raise ValueError(f"num_results must be a positive integer, not {num_results!r}.")
-    return num_results
+    for name, number in numbers.items():
+        if number is None and optional:
+            continue
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            expected = "a positive integer or None" if optional else "a positive integer"
+            raise ValueError(f"{name} must be {expected}, not {number!r}.")
 
 
-def check_compression(compression: object, *others: str) -> None:
-    """Refuses what is no compression.
+def check_choice(name: str, value: object, choices: tuple[str | None, ...]) -> None:
+    """Checks that a setting is one of a few values.
 
     Raises:
-        ValueError: it is neither one of :data:`COMPRESSIONS` nor of ``others``.
+        ValueError: it is something else; the message lists the choices.
     """
-    if compression not in (*COMPRESSIONS, *others):
-        names = ", ".join(map(repr, (*others, *COMPRESSIONS)))
-        raise ValueError(f"compression must be one of {names}, not {compression!r}.")
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}.")

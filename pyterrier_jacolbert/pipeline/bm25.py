@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
-from pyterrier_jacolbert.frames import (
-    DOCNO,
-    QID,
-    QUERY,
-    check_column,
-    check_ids,
-    check_one_query_each,
-    factorize,
-    ranked,
-    results,
-)
-from pyterrier_jacolbert.index.limits import check_num_results
-from pyterrier_jacolbert.morphology import tokenize
-from pyterrier_jacolbert.transformer import SettingsTransformer
+from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, check_column, check_ids
+from pyterrier_jacolbert.index.limits import check_positive
+from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.japanese.words import tokenize
+from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, ranked, results
 
-if TYPE_CHECKING:
-    from pyterrier_jacolbert.bm25 import JapaneseBM25
+
+class BM25Index(Protocol):
+    """A BM25 index; :class:`~pyterrier_jacolbert.JapaneseBM25` is one."""
+
+    verbose: bool
+
+    @property
+    def analyzer(self) -> str:
+        """Analyzer that splits text into words."""
+        ...
+
+    def docnos(self) -> Docnos:
+        """Returns the docnos by docid."""
+        ...
+
+    def scores(self, words: list[str]) -> np.ndarray:
+        """Returns the scores of all documents for the words of a query: float32 ``(n_docs,)``."""
+        ...
+
+    def best_documents(self, words: list[str], num_results: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the docids and scores of the best documents for the words of a query, best first."""
+        ...
 
 
 class JapaneseBM25Retriever(SettingsTransformer):
-    """Ranks the documents of a :class:`JapaneseBM25` index; only those that share a word with the query.
+    """Retrieves documents of a :class:`~pyterrier_jacolbert.JapaneseBM25` index that share a word with the query.
 
     Args:
         index: the index.
-        num_results: the most documents a query gets.
+        num_results: maximum number of results per query.
 
     Raises:
         ValueError: ``num_results`` is not a positive integer.
@@ -41,43 +53,47 @@ class JapaneseBM25Retriever(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "Japanese BM25", "help_url": None}
 
-    def __init__(self, index: JapaneseBM25, *, num_results: int = 1000) -> None:
+    def __init__(self, index: BM25Index, *, num_results: int = 1000) -> None:
+        check_positive(num_results=num_results)
         self.index = index
-        self.num_results = check_num_results(num_results)
+        self.num_results = num_results
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """Ranks the index for each query of a frame.
+        """Ranks the documents of the index for each query of a frame.
+
+        Args:
+            inp: a frame with ``qid`` and ``query``.
 
         Returns:
-            The query columns with docno, score and rank: queries in the frame's order, best document first, ties by
-            docno descending.
+            The query columns with docno, score and rank: queries in the order of the frame, best document first, ties
+            by docno descending.
 
         Raises:
             FileNotFoundError: there is no index at the path yet.
             pt.validate.InputValidationError: ``qid`` or ``query`` is missing, or the frame has documents already.
-            ValueError: a qid or query that is not a string, or a qid that stands for two queries.
+            ValueError: a qid or query is not a string, or a qid stands for two queries.
         """
         pt.validate.query_frame(inp, [QUERY], context=self)
         if inp.empty:
             return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
         check_ids(inp, QID)
         queries = check_column(inp, QUERY, QID)
-        check_one_query_each(inp, factorize(queries)[0])
+        check_one_query_per_qid(inp, factorize(queries)[0])
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
         analyzer = self.index.analyzer
-        found = [self.index.best_documents(tokenize(query, analyzer), self.num_results) for query in progress]
+        hits = [self.index.best_documents(tokenize(query, analyzer), self.num_results) for query in progress]
         docnos = self.index.docnos()
-        rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in found])
-        docids, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in hits])
+        docids, scores = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return results(inp, rows, [docnos[docid] for docid in docids], scores)
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """``retriever % k`` searches for ``k`` documents; a looser cut than its own changes nothing."""
+        """Fuses ``retriever % k`` to a retriever with ``k`` results, unless it has fewer already."""
         return self if k >= self.num_results else pt.inspect.transformer_apply_attributes(self, num_results=k)
 
 
 class JapaneseBM25Scorer(SettingsTransformer):
-    """Re-ranks documents by their BM25 score in a :class:`JapaneseBM25` index.
+    """Re-ranks documents by their BM25 score in a :class:`~pyterrier_jacolbert.JapaneseBM25` index.
 
     Args:
         index: the index.
@@ -85,11 +101,14 @@ class JapaneseBM25Scorer(SettingsTransformer):
 
     schematic: dict[str, Any] = {"label": "Japanese BM25 Scorer", "help_url": None}
 
-    def __init__(self, index: JapaneseBM25) -> None:
+    def __init__(self, index: BM25Index) -> None:
         self.index = index
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """Scores each row's document for its query.
+        """Scores the document of each row for its query.
+
+        Args:
+            inp: a frame with ``qid``, ``query`` and ``docno``.
 
         Returns:
             The rows with new score and rank: queries in order of first appearance, best document first, ties by docno
@@ -98,19 +117,19 @@ class JapaneseBM25Scorer(SettingsTransformer):
         Raises:
             FileNotFoundError: there is no index at the path yet.
             pt.validate.InputValidationError: a column is missing.
-            ValueError: an id or query that is not a string, or documents that the index does not have.
+            ValueError: an id or query is not a string, or the index does not have a document.
         """
         pt.validate.result_frame(inp, [QUERY], context=self)
         if inp.empty:
             return ranked(inp, np.empty(0))
         check_ids(inp, QID, DOCNO)
-        query_codes, queries = factorize(check_column(inp, QUERY, QID))
-        check_one_query_each(inp, query_codes)
+        query_numbers, queries = factorize(check_column(inp, QUERY, QID))
+        check_one_query_per_qid(inp, query_numbers)
         docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         scores = np.empty(len(inp), dtype=np.float32)
-        order = np.argsort(query_codes, kind="stable")
-        groups = np.split(order, np.cumsum(np.bincount(query_codes))[:-1])
+        order = np.argsort(query_numbers, kind="stable")
+        rows_by_query = np.split(order, np.cumsum(np.bincount(query_numbers))[:-1])
         analyzer = self.index.analyzer
-        for query, rows in zip(queries, groups, strict=True):
+        for query, rows in zip(queries, rows_by_query, strict=True):
             scores[rows] = self.index.scores(tokenize(query, analyzer))[docids[rows]]
         return ranked(inp, scores)

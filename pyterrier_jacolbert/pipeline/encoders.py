@@ -1,4 +1,4 @@
-"""Encoders as transformers: a column of token vectors beside a column of text."""
+"""Encoders as transformers: they add token vectors to frames with text."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
-from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
-from pyterrier_jacolbert.pipeline.sources import Model
-from pyterrier_jacolbert.transformer import SettingsTransformer
+from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
+from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.protocols import Model
 
 
 class QueryEncoder(SettingsTransformer):
-    """Adds ``query_embs`` to frames with ``qid`` and ``query``: float32 ``(n_positions, dim)`` a query, unit rows.
+    """Adds ``query_embs`` to frames with ``qid`` and ``query``: float32 ``(n_positions, dim)`` per query, unit rows.
 
     Args:
         model: the checkpoint.
@@ -32,11 +32,11 @@ class QueryEncoder(SettingsTransformer):
             inp: a frame with ``qid`` and ``query``.
 
         Returns:
-            The frame with ``query_embs``: for each row float32 ``(n_positions, dim)``.
+            The frame with ``query_embs``: float32 ``(n_positions, dim)`` per row.
 
         Raises:
             pt.validate.InputValidationError: ``qid`` or ``query`` is missing.
-            ValueError: a qid or query that is not a string.
+            ValueError: a qid or query is not a string.
         """
         pt.validate.columns(inp, includes=[QID, QUERY], context=self)
         if inp.empty:
@@ -46,17 +46,17 @@ class QueryEncoder(SettingsTransformer):
         return inp.assign(**{QUERY_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Queries are encoded after the cut, so that fewer rows are carried."""
+        """Applies a rank cutoff before encoding, so that fewer rows are carried."""
         return pt.RankCutoff(k) >> self
 
 
 class DocEncoder(SettingsTransformer):
-    """Adds ``doc_embs`` to frames with documents: float32 ``(n_tokens, dim)`` a document, unit rows.
+    """Adds ``doc_embs`` to frames with documents: float32 ``(n_tokens, dim)`` per document, unit rows.
 
     Args:
         model: the checkpoint.
-        text_field: the column with the text.
-        title_field: a column put before the text, with a space between.
+        text_field: column with the text.
+        title_field: column put before the text, with a space between.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT Doc", "help_url": None}
@@ -73,11 +73,11 @@ class DocEncoder(SettingsTransformer):
             inp: a frame with ``docno`` and the text column.
 
         Returns:
-            The frame with ``doc_embs``: for each row float32 ``(n_tokens, dim)``.
+            The frame with ``doc_embs``: float32 ``(n_tokens, dim)`` per row.
 
         Raises:
             pt.validate.InputValidationError: ``docno`` or the text column is missing.
-            ValueError: a docno or text that is not a string.
+            ValueError: a docno or text is not a string.
         """
         fields = [field for field in (self.title_field, self.text_field) if field]
         pt.validate.columns(inp, includes=[DOCNO, *fields], context=self)
@@ -87,12 +87,12 @@ class DocEncoder(SettingsTransformer):
         return inp.assign(**{DOC_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Documents are encoded after the cut, not before it."""
+        """Applies a rank cutoff before encoding."""
         return pt.RankCutoff(k) >> self
 
 
 def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) -> list[str]:
-    """The texts of a frame's documents, title first, "" where there is nothing to read; each checked."""
+    """Returns the checked texts of the documents of a frame, title first; "" for a text of white space alone."""
     check_ids(inp, DOCNO)
     texts = check_column(inp, text_field, DOCNO)
     if title_field is not None:
@@ -102,6 +102,6 @@ def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) 
 
 
 def encode_texts(model: Model, texts: list[str]) -> list[Any]:
-    """Encodes documents, with a progress bar where the model is verbose."""
+    """Encodes documents, with a progress bar if the model is verbose."""
     with tqdm(total=len(texts), desc="encoding", unit=" documents", disable=not model.verbose) as bar:
         return model.encode_documents(texts, bar.update)

@@ -1,4 +1,4 @@
-"""What an index stores of documents, for frames that name them: their text, and their token vectors."""
+"""Loaders: they add the stored text or the stored token vectors of documents to frames."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.frames import DOC_EMBS, DOCNO, check_ids
-from pyterrier_jacolbert.pipeline.sources import Index
-from pyterrier_jacolbert.transformer import SettingsTransformer
+from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, check_ids
+from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.protocols import Index
 
 
-class StoredText(SettingsTransformer):
+class TextLoader(SettingsTransformer):
     """Adds ``text`` to frames with ``docno``, from an index that was built with ``store_text=True``.
 
     Args:
@@ -25,7 +25,7 @@ class StoredText(SettingsTransformer):
         self.index = index
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The rows with ``text``; a text that is there is replaced.
+        """Adds ``text`` to each row; an existing column is replaced.
 
         Args:
             inp: a frame with ``docno``.
@@ -35,17 +35,17 @@ class StoredText(SettingsTransformer):
 
         Raises:
             pt.validate.InputValidationError: ``docno`` is missing.
-            ValueError: documents that the index does not have.
+            ValueError: the index does not have a document.
         """
         pt.validate.columns(inp, includes=[DOCNO], context=self)
         check_ids(inp, DOCNO)
-        stored = self.index.token_vectors()
-        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        return inp.assign(text=[stored.text(docid) for docid in docids.tolist()])
+        reader = self.index.token_vectors()
+        docids = reader.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        return inp.assign(text=[reader.text(docid) for docid in docids.tolist()])
 
 
-class StoredVectors(SettingsTransformer):
-    """Adds ``doc_embs`` to frames with ``docno``: float32 ``(n_tokens, dim)`` a document, as the index decodes them.
+class EmbeddingsLoader(SettingsTransformer):
+    """Adds ``doc_embs`` to frames with ``docno``: the decompressed vectors, float32 ``(n_tokens, dim)`` per document.
 
     Args:
         index: the index.
@@ -57,27 +57,27 @@ class StoredVectors(SettingsTransformer):
         self.index = index
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """The rows with ``doc_embs``; vectors that are there are replaced.
+        """Adds ``doc_embs`` to each row; an existing column is replaced.
 
         Args:
             inp: a frame with ``docno``.
 
         Returns:
-            The frame with ``doc_embs``: for each row float32 ``(n_tokens, dim)``.
+            The frame with ``doc_embs``: float32 ``(n_tokens, dim)`` per row.
 
         Raises:
             pt.validate.InputValidationError: ``docno`` is missing.
-            ValueError: documents that the index does not have.
+            ValueError: the index does not have a document.
         """
         pt.validate.columns(inp, includes=[DOCNO], context=self)
         if inp.empty:
             return inp.assign(**{DOC_EMBS: pd.Series(dtype=object, index=inp.index)})
         check_ids(inp, DOCNO)
-        stored = self.index.token_vectors()
-        docids = stored.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
-        vectors = {docid: stored.rows(docid, docid + 1) for docid in set(docids.tolist())}
+        reader = self.index.token_vectors()
+        docids = reader.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        vectors = {docid: reader.document_rows(docid) for docid in set(docids.tolist())}
         return inp.assign(**{DOC_EMBS: pd.Series([vectors[i] for i in docids.tolist()], dtype=object, index=inp.index)})
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Vectors are read after the cut, not before it."""
+        """Applies a rank cutoff before reading vectors."""
         return pt.RankCutoff(k) >> self

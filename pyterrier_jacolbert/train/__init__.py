@@ -1,4 +1,83 @@
-"""The recipe as software: examples from pipelines and teachers, distillation, and averages of checkpoints.
+"""Training: recipes, n-way examples from pipelines and teachers, distillation, and averages of checkpoints.
 
-Needs the extra ``train``.
+Requires the extra ``train``. Names load what they need on first use: reading a recipe does not import torch.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.train.averaging import average, select, soup
+    from pyterrier_jacolbert.train.distillation import distill
+    from pyterrier_jacolbert.train.example_files import Example, read, read_colbert, read_released, save, validate
+    from pyterrier_jacolbert.train.examples import mine, score
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import average_recipe, mine_recipe, train_recipe
+    from pyterrier_jacolbert.train.stages import Average, Mining, Stage
+    from pyterrier_jacolbert.train.student import keep_layers, new_student
+    from pyterrier_jacolbert.train.teachers import CrossEncoderScorer, ensemble
+
+__all__ = [
+    "Average",
+    "CrossEncoderScorer",
+    "Example",
+    "Mining",
+    "Recipe",
+    "Stage",
+    "average",
+    "average_recipe",
+    "distill",
+    "ensemble",
+    "keep_layers",
+    "mine",
+    "mine_recipe",
+    "new_student",
+    "read",
+    "read_colbert",
+    "read_released",
+    "save",
+    "score",
+    "select",
+    "soup",
+    "train_recipe",
+    "validate",
+]
+
+#: The module of each public name. No module shares its name with a public name, which it would hide once imported.
+_MODULES = {
+    "Average": "stages",
+    "CrossEncoderScorer": "teachers",
+    "Example": "example_files",
+    "Mining": "stages",
+    "Recipe": "recipe",
+    "Stage": "stages",
+    "average": "averaging",
+    "average_recipe": "run",
+    "distill": "distillation",
+    "ensemble": "teachers",
+    "keep_layers": "student",
+    "mine": "examples",
+    "mine_recipe": "run",
+    "new_student": "student",
+    "read": "example_files",
+    "read_colbert": "example_files",
+    "read_released": "example_files",
+    "save": "example_files",
+    "score": "examples",
+    "select": "averaging",
+    "soup": "averaging",
+    "train_recipe": "run",
+    "validate": "example_files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

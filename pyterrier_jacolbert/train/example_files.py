@@ -1,10 +1,9 @@
-"""N-way scored examples in files: read, kept and validated."""
+"""Files of n-way scored examples: reading, writing and validation."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from pyterrier_jacolbert.frames import DOCNO, QID
+from pyterrier_jacolbert.columns import DOCNO, QID
+from pyterrier_jacolbert.index.storage.atomic import replacing
 
-#: How many problems a message of :func:`validate` names.
-_NAMED_PROBLEMS = 5
+#: Maximum number of problems in a message of :func:`validate`.
+_MAX_REPORTED_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Example:
     """A query and n documents with a teacher's scores.
 
     Attributes:
-        qid: the query.
-        docnos: ``(n,)``, the positive first.
-        scores: ``(n,)``, the teacher's; None before a teacher has scored them.
+        qid: id of the query.
+        docnos: ids of the documents, ``(n,)``, the positive first.
+        scores: scores of the teacher, ``(n,)``; None if no teacher has scored the documents yet.
     """
 
     qid: str
@@ -35,19 +35,25 @@ class Example:
 
 
 class Resumable(Protocol):
-    """A stream of examples that can be taken up in its middle: :func:`save` continues such a stream."""
+    """A stream of examples that can start at any input, so that :func:`save` can resume it."""
 
     def outcomes(self, start: int) -> Iterator[Example | None]:
-        """What becomes of the inputs from number ``start`` on: one example each, or None for one left out."""
+        """Yields one outcome per input, from input number ``start``: an example, or None if the input is left out."""
         ...
 
 
 def read(path: str | Path) -> Iterator[Example]:
-    """Reads the project's own JSONL: ``{"qid": "q1", "docnos": ["d1", "d2"], "scores": [2.5, 0.5]}`` a line.
+    """Reads the package's own JSONL, with ``{"qid": "q1", "docnos": ["d1", "d2"], "scores": [2.5, 0.5]}`` per line.
+
+    Args:
+        path: file to read.
+
+    Yields:
+        The examples in the order of the file.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line that is something else, named by its number.
+        FileNotFoundError: the file does not exist.
+        ValueError: a line has another form; the message gives its number.
     """
     for number, line in _json_lines(path):
         try:
@@ -55,19 +61,25 @@ def read(path: str | Path) -> Iterator[Example]:
             yield Example(line["qid"], tuple(line["docnos"]), None if scores is None else tuple(map(float, scores)))
         except (AttributeError, KeyError, TypeError, ValueError):
             raise ValueError(
-                f"{path}, line {number}: this is not an object with qid, docnos and scores; make it one, "
-                "or take read_colbert."
+                f"{path}, line {number}: expected an object with qid, docnos and scores; repair it, or "
+                "read ColBERT's format with read_colbert()."
             ) from None
 
 
 def read_colbert(path: str | Path) -> Iterator[Example]:
-    """Reads ColBERT's JSONL: ``[qid, [pid, score], [pid, score], ...]`` a line, or pids without scores.
+    """Reads ColBERT's JSONL, with ``[qid, [pid, score], [pid, score], ...]`` or ``[qid, pid, pid, ...]`` per line.
 
     Ids become strings. The positive is the first document.
 
+    Args:
+        path: file to read.
+
+    Yields:
+        The examples in the order of the file.
+
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line that is something else, named by its number.
+        FileNotFoundError: the file does not exist.
+        ValueError: a line has another form; the message gives its number.
     """
     for number, line in _json_lines(path):
         try:
@@ -82,7 +94,8 @@ def read_colbert(path: str | Path) -> Iterator[Example]:
                 yield Example(str(qid), tuple(map(str, documents)))
         except (TypeError, ValueError):
             raise ValueError(
-                f"{path}, line {number}: this is not [qid, [pid, score], ...]; make it one, or take read."
+                f"{path}, line {number}: expected [qid, [pid, score], ...]; repair it, or read the package's own "
+                "format with read()."
             ) from None
 
 
@@ -91,15 +104,19 @@ def read_released(
     source: str = "answerdotai/MMARCO-japanese-32-scored-triplets",
     revision: str | None = None,
 ) -> Iterator[Example]:
-    """Reads the examples that JaColBERTv2.5 was trained on; their texts are ``mmarco/v2/ja`` in ir_datasets.
+    """Reads the examples that JaColBERTv2.5 was trained on; ir_datasets has their texts as ``mmarco/v2/ja``.
 
     Args:
-        split: one of the data set's, such as ``"M3_full_normalized"`` (3.2M) or ``"M3"`` (320k).
-        source: the hub's name of the data set, or a folder of its parquet files.
-        revision: the hub's revision.
+        split: split of the dataset, such as ``"M3_full_normalized"`` (3.2M examples) or ``"M3"`` (320k).
+        source: hub name of the dataset, or a folder with its parquet files.
+        revision: revision on the hub.
+
+    Yields:
+        The examples in the order of the dataset.
 
     Raises:
         ImportError: the extra ``train`` is not installed.
+        FileNotFoundError: the folder has no parquet file of the split.
     """
     import datasets
 
@@ -107,7 +124,7 @@ def read_released(
         files = sorted(map(str, Path(source).rglob(f"{split}*.parquet")))
         if not files:
             raise FileNotFoundError(
-                f"There is no {split}*.parquet in {source}; give the folder of the data set's files."
+                f"The folder {source} has no {split}*.parquet; give the folder that holds the dataset's files."
             )
         rows = datasets.load_dataset("parquet", data_files=files, split="train", streaming=True)
     else:
@@ -118,42 +135,37 @@ def read_released(
 
 
 def save(examples: Iterable[Example] | Resumable, path: str | Path) -> Path:
-    """Writes examples as they come, and takes up a write that was interrupted.
+    """Writes examples as they arrive, and resumes an interrupted write.
 
-    What is done so far stands in ``PATH.part`` and is not made again where the stream is one of :func:`mine` or
-    :func:`score`; the file appears at ``path`` when it is whole.
+    Finished examples are kept in ``PATH.part``. With a stream of :func:`~pyterrier_jacolbert.train.mine` or
+    :func:`~pyterrier_jacolbert.train.score` they are not computed again. The file appears at ``path`` once it is
+    complete.
 
     Args:
-        examples: any, or the stream of :func:`mine` or :func:`score`.
-        path: the file to write.
+        examples: examples, or a stream of ``mine`` or ``score``.
+        path: file to write.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: what stands in ``PATH.part`` was made with other settings.
+        ValueError: ``PATH.part`` was written with other settings.
     """
     path = Path(path)
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A transformer without a repr of its own shows its address, which the next process does not repeat.
+    # The repr of a transformer may show its address, which differs in the next process.
     settings = re.sub(r" at 0x[0-9a-fA-F]+", "", repr(examples)) if hasattr(examples, "outcomes") else None
-    head = {"settings": settings}
-    done = _recover(part, head) if hasattr(examples, "outcomes") else _start(part, head)
-    stream = examples.outcomes(done) if hasattr(examples, "outcomes") else iter(examples)
+    header = {"settings": settings}
+    n_finished = _recover_part(part, header) if hasattr(examples, "outcomes") else _start_part(part, header)
+    stream = examples.outcomes(n_finished) if hasattr(examples, "outcomes") else iter(examples)
     with part.open("a", encoding="utf-8") as file:
         for example in stream:
-            file.write(_line(example))
+            file.write(_to_line(example))
             file.flush()
-    with (
-        part.open(encoding="utf-8") as lines,
-        path.with_name(path.name + ".whole").open("w", encoding="utf-8") as whole,
-    ):
+    with part.open(encoding="utf-8") as lines, replacing(path) as complete:
         next(lines)
-        whole.writelines(line for line in lines if line != _line(None))
-        whole.flush()
-        os.fsync(whole.fileno())
-    path.with_name(path.name + ".whole").replace(path)
+        complete.writelines(line for line in lines if line != _to_line(None))
     part.unlink()
     return path
 
@@ -167,21 +179,23 @@ def validate(
     queries: Collection[str] | None = None,
     documents: Collection[str] | None = None,
 ) -> int:
-    """Checks examples before training; lines are numbered from 1.
+    """Checks examples before training.
 
     Args:
-        examples: in the order of their file.
-        n_ways: documents that each must have.
-        scored: whether each must have a teacher's scores: finite, and not all alike (min-max is undefined there).
-        qrels: where given, the first document of each must be judged relevant.
-        queries: the qids there are, where given.
-        documents: the docnos there are, where given.
+        examples: examples in the order of their file.
+        n_ways: required number of documents per example.
+        scored: whether to require a teacher's scores that are finite and not all equal (min-max normalisation of equal
+            scores is undefined).
+        qrels: relevance judgements; if given, the first document of each example must be judged relevant.
+        queries: known qids; None accepts any.
+        documents: known docnos; None accepts any.
 
     Returns:
         The number of examples.
 
     Raises:
-        ValueError: one sentence with the first problems, each with its line, and their number.
+        ValueError: an example has a problem, or the examples are empty. The message is one sentence with the number of
+            problems and the first of them, with their lines counted from 1.
     """
     relevant = None if qrels is None else set(zip(*qrels[qrels["label"] > 0][[QID, DOCNO]].T.values, strict=True))
     problems: list[str] = []
@@ -189,16 +203,16 @@ def validate(
     for number, example in enumerate(examples, start=1):
         for problem in _problems(example, n_ways, scored, relevant, queries, documents):
             n_problems += 1
-            if len(problems) < _NAMED_PROBLEMS:
+            if len(problems) < _MAX_REPORTED_PROBLEMS:
                 problems.append(f"line {number}: {problem}")
     if n_problems:
         more = f"; and {n_problems - len(problems)} more" if n_problems > len(problems) else ""
         raise ValueError(
-            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples; repair them or leave them out: "
+            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples; repair or remove the lines: "
             f"{'; '.join(problems)}{more}."
         )
     if number == 0:
-        raise ValueError("There are no examples to train on; make some with pyterrier_jacolbert.train.examples.mine.")
+        raise ValueError("There are no examples to train on; make some with pyterrier_jacolbert.train.mine.")
     return number
 
 
@@ -217,11 +231,11 @@ def _problems(
         yield f"document {repeated[0]!r} is repeated"
     if queries is not None and example.qid not in queries:
         yield f"query {example.qid!r} is not among the queries"
-    absent = [] if documents is None else [docno for docno in example.docnos if docno not in documents]
-    if absent:
-        yield f"document {absent[0]!r} is not in the collection"
+    missing = [] if documents is None else [docno for docno in example.docnos if docno not in documents]
+    if missing:
+        yield f"document {missing[0]!r} is not in the collection"
     if relevant is not None and (not example.docnos or (example.qid, example.docnos[0]) not in relevant):
-        yield f"the first document of query {example.qid!r} is not judged relevant, so the positive is missing"
+        yield f"the first document of query {example.qid!r} is not judged relevant, so there is no positive"
     if scored and example.scores is None:
         yield f"query {example.qid!r} has no scores"
     elif scored and example.scores is not None:
@@ -230,7 +244,7 @@ def _problems(
         if not all(map(math.isfinite, example.scores)):
             yield f"query {example.qid!r} has a score that is NaN or infinite"
         elif len(set(example.scores)) < 2:
-            yield f"the teacher's scores of query {example.qid!r} are all alike, for which min-max is undefined"
+            yield f"the scores of query {example.qid!r} are all equal, so min-max normalisation is undefined"
 
 
 def _json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
@@ -240,10 +254,12 @@ def _json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
                 try:
                     yield number, json.loads(line)
                 except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}, line {number}: this is not JSON ({error.msg}); repair it.") from None
+                    raise ValueError(
+                        f"{path}, line {number}: this is not JSON ({error.msg}); repair the line."
+                    ) from None
 
 
-def _line(example: Example | None) -> str:
+def _to_line(example: Example | None) -> str:
     if example is None:
         return "null\n"
     content: dict[str, Any] = {"qid": example.qid, "docnos": example.docnos}
@@ -252,19 +268,20 @@ def _line(example: Example | None) -> str:
     return json.dumps(content, ensure_ascii=False) + "\n"
 
 
-def _start(part: Path, head: dict[str, Any]) -> int:
-    part.write_text(json.dumps(head) + "\n", encoding="utf-8")
+def _start_part(part: Path, header: dict[str, str | None]) -> int:
+    """Starts an empty part file and returns 0, the number of its outcomes."""
+    part.write_text(json.dumps(header) + "\n", encoding="utf-8")
     return 0
 
 
-def _recover(part: Path, head: dict[str, Any]) -> int:
-    """How many outcomes stand in the part file; cuts off a line that was not finished."""
+def _recover_part(part: Path, header: dict[str, str | None]) -> int:
+    """Removes an unfinished last line from the part file, and returns the number of outcomes in it."""
     if not part.is_file() or b"\n" not in (content := part.read_bytes()):
-        return _start(part, head)
-    whole = content[: content.rindex(b"\n") + 1]
-    first, *lines = whole.splitlines(keepends=True)
-    if json.loads(first) != head:
-        raise ValueError(f"{part} was made with other settings; remove it to start again.")
-    if len(whole) < len(content):
-        part.write_bytes(whole)
+        return _start_part(part, header)
+    complete = content[: content.rindex(b"\n") + 1]
+    first, *lines = complete.splitlines(keepends=True)
+    if json.loads(first) != header:
+        raise ValueError(f"{part} was written with other settings; remove it to start again.")
+    if len(complete) < len(content):
+        part.write_bytes(complete)
     return len(lines)

@@ -1,6 +1,6 @@
-"""The losses of the recipe: Sentence Transformers' own, over scores that may be min-max normalised.
+"""Losses of the recipe, which extend those of Sentence Transformers with min-max normalised scores.
 
-Each takes the query column and the n document columns of a batch, the positive first, and the teacher's scores as
+Each loss takes the query column and the n document columns of a batch, the positive first, and the teacher's scores as
 labels ``(batch, n)``.
 """
 
@@ -16,17 +16,17 @@ from sentence_transformers.base.losses.merged_forward import embed_columns_padde
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
 
-from pyterrier_jacolbert.train.recipe import Stage
+from pyterrier_jacolbert.train.stages import Stage
 
-#: Keeps the division defined where all scores are alike (the fork's value).
+#: Keeps the division defined if all scores are equal (the fork's value).
 _EPSILON = 1e-8
 
 
 def minmax_rows(scores: torch.Tensor) -> torch.Tensor:
-    """Each row moved and scaled to [0, 1]; gradients flow through its minimum and maximum too.
+    """Shifts and scales each row to [0, 1]; gradients also flow through the minimum and the maximum.
 
     Args:
-        scores: ``(batch, n)``.
+        scores: float tensor ``(batch, n)``, one row per query.
 
     Source: recipe of JaColBERTv2.5, section 3.3 of arXiv 2407.20750.
     """
@@ -35,16 +35,16 @@ def minmax_rows(scores: torch.Tensor) -> torch.Tensor:
 
 
 class DistillationLoss(MultiVectorDistillKLDivLoss):
-    """The loss of a stage: what it compares is decided by :class:`~pyterrier_jacolbert.train.recipe.Stage`.
+    """The distillation loss of a stage.
 
-    ``"kl"`` is Sentence Transformers' own computation. ``"margin_mse"`` is the mean squared difference of the
-    student's and the teacher's margins to the positive (Hofstätter et al., arXiv 2010.02666). ``"hard_labels"`` is the
-    cross-entropy of the positive among the n documents, and does not look at the teacher.
+    ``"kl"`` is computed by Sentence Transformers. ``"margin_mse"`` is the mean squared difference between the student's
+    and the teacher's margins to the positive (Hofstätter et al., arXiv 2010.02666). ``"hard_labels"`` is the
+    cross-entropy of the positive among the n documents; it ignores the teacher.
 
     Args:
-        model: the student.
-        stage: its loss, normalisations, temperatures and in-batch negatives count.
-        mini_batch_size: documents a forward pass, documents of like length together; None takes all of a batch at once.
+        model: student.
+        stage: settings of the loss: its kind, normalisations, temperatures and in-batch negatives.
+        mini_batch_size: documents per forward pass, which are grouped by length; None encodes all of a batch at once.
     """
 
     def __init__(self, model: MultiVectorEncoder, stage: Stage, mini_batch_size: int | None = None) -> None:
@@ -56,21 +56,21 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             mini_batch_size=mini_batch_size,
         )
         self.stage = stage
-        self._places: torch.Tensor | None = None
+        self._positions: torch.Tensor | None = None
         self._in_batch: torch.Tensor | None = None
         self._last_scores: torch.Tensor | None = None
 
     def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch: a scalar."""
+        """Returns the loss of a batch, a scalar."""
         labels = labels.float()
         if self.stage.normalize_teacher:
             labels = minmax_rows(labels)
         queries, *documents = sentence_features
         if self.mini_batch_size is not None:
-            documents, self._places = _by_length(documents)
+            documents, self._positions = _sort_by_length(documents)
         divergence = super().forward([queries, *documents], labels)
         scores = self._last_scores
-        assert scores is not None, "the parent's forward pass scores the documents"
+        assert scores is not None, "the forward pass of the base class scores the documents"
         if self.stage.loss == "margin_mse":
             margins, expected = scores[:, :1] - scores[:, 1:], labels[:, :1] - labels[:, 1:]
             loss = torch.nn.functional.mse_loss(margins, expected)
@@ -81,11 +81,11 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             loss = divergence
         if self._in_batch is not None:
             loss = loss + self._in_batch
-        self._places = self._last_scores = self._in_batch = None
+        self._positions = self._last_scores = self._in_batch = None
         return loss
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of the loss."""
+        """Returns the settings of the loss for the model card."""
         names = ["loss", "normalize_student", "normalize_teacher", "student_temperature", "teacher_temperature"]
         names += ["in_batch_negatives", "in_batch_temperature"]
         return {name: getattr(self.stage, name) for name in names}
@@ -97,8 +97,9 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         queries_mask: torch.Tensor,
         documents_mask: torch.Tensor,
     ) -> torch.Tensor:
-        if self._places is not None:
-            documents, documents_mask = _in_places(documents, self._places), _in_places(documents_mask, self._places)
+        if self._positions is not None:
+            documents = _restore_order(documents, self._positions)
+            documents_mask = _restore_order(documents_mask, self._positions)
         scores = colbert_kd_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
         if self.stage.normalize_student:
             scores = minmax_rows(scores)
@@ -111,64 +112,66 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
 
 
 class ImitationLoss(torch.nn.Module):
-    """The mean cosine distance of the student's token vectors to a teacher's, of queries plus of documents.
+    """The mean cosine distance between the student's and a teacher's token vectors, of queries plus of documents.
 
-    A student cut out of its teacher learns most of what it lost so, before it is trained to rank.
+    A student cut out of its teacher recovers most of what it lost in this way, before it is trained to rank.
 
     Args:
-        model: the student.
-        teacher: an encoder with the student's tokenizer, prompts and dimensions.
-        mini_batch_size: documents a forward pass, documents of like length together; None takes all of a batch at once.
+        model: student.
+        teacher: encoder with the student's tokenizer, prompts and dimensions.
+        mini_batch_size: documents per forward pass, which are grouped by length; None encodes all of a batch at once.
 
     Raises:
-        ValueError: the two cut texts into different tokens, or differ in dimensions.
+        ValueError: student and teacher differ in their vocabularies or dimensions.
     """
 
     def __init__(
         self, model: MultiVectorEncoder, teacher: MultiVectorEncoder, mini_batch_size: int | None = None
     ) -> None:
         super().__init__()
-        dims = [int(one.get_embedding_dimension() or 0) for one in (model, teacher)]
+        dims = [int(encoder.get_embedding_dimension() or 0) for encoder in (model, teacher)]
         if model.tokenizer.get_vocab() != teacher.tokenizer.get_vocab() or dims[0] != dims[1]:
             raise ValueError(
-                "Token vectors are compared one by one, so the teacher must have the student's vocabulary and its "
-                f"{dims[0]} dimensions; the teacher has {dims[1]} dimensions and "
-                f"{len(teacher.tokenizer.get_vocab())} tokens, the student {len(model.tokenizer.get_vocab())}."
+                "Imitation compares token vectors one by one, so the teacher must have the student's vocabulary and "
+                f"its {dims[0]} dimensions; the teacher has {dims[1]} dimensions and "
+                f"{len(teacher.tokenizer.get_vocab())} tokens, and the student has "
+                f"{len(model.tokenizer.get_vocab())} tokens."
             )
         self.model = model
         self.mini_batch_size = mini_batch_size
-        # Not a submodule, whose weights the trainer would train.
+        # Hidden in a partial, because the trainer would train the weights of a submodule.
         self._embed_teacher = partial(embed_columns_padded, teacher.eval())
 
     def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
-        """The loss of a batch: a scalar."""
+        """Returns the loss of a batch, a scalar."""
         queries, *documents = sentence_features
         if self.mini_batch_size is not None:
-            documents, _ = _by_length(documents)
+            documents, _ = _sort_by_length(documents)
         return self._distance([queries], "query") + self._distance(documents, "document")
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What the model card says of the loss."""
+        """Returns the settings of the loss for the model card."""
         return {"loss": "imitation"}
 
     def _distance(self, columns: list[dict[str, Any]], task: str) -> torch.Tensor:
-        # A forward pass overwrites the attention mask of its features with the mask of what scores.
-        rest = (self.mini_batch_size, task)
+        # Copies, because a forward pass overwrites the attention mask of its features with the mask of scoring tokens.
+        options = (self.mini_batch_size, task)
         with torch.no_grad():
-            expected, scoring = self._embed_teacher([dict(column) for column in columns], *rest)
-        vectors, own_scoring = embed_columns_padded(self.model, [dict(column) for column in columns], *rest)
+            expected, teacher_mask = self._embed_teacher([dict(column) for column in columns], *options)
+        vectors, student_mask = embed_columns_padded(self.model, [dict(column) for column in columns], *options)
         distances = [
-            1 - torch.nn.functional.cosine_similarity(one.float(), other.float(), dim=-1)[mask & own_mask]
-            for one, other, mask, own_mask in zip(vectors, expected, scoring, own_scoring, strict=True)
+            1 - torch.nn.functional.cosine_similarity(own.float(), target.float(), dim=-1)[target_mask & own_mask]
+            for own, target, target_mask, own_mask in zip(vectors, expected, teacher_mask, student_mask, strict=True)
         ]
         return torch.cat(distances).mean()
 
 
-def _by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
-    """The documents of all columns dealt out anew, shortest first, so that a forward pass pads little.
+def _sort_by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
+    """Redistributes the documents over the columns, shortest first, so that forward passes pad less.
 
     Returns:
-        The columns, and where each document now is, counted down the columns; or the columns as they are, and None.
+        The new columns, and the position of each original document in them, counted column by column. If the columns
+        cannot be merged, the original columns and None.
     """
     merged = merge_feature_batches(columns)
     if merged is None or "attention_mask" not in merged:
@@ -177,17 +180,17 @@ def _by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], tor
     rows = len(order)
     size = rows // len(columns)
 
-    def rows_of(value: Any, chosen: torch.Tensor) -> Any:  # noqa: ANN401
+    def take(value: Any, chosen: torch.Tensor) -> Any:
         return value[chosen] if isinstance(value, torch.Tensor) and value.ndim > 0 and len(value) == rows else value
 
-    dealt = [{name: rows_of(value, chosen) for name, value in merged.items()} for chosen in order.split(size)]
-    return dealt, order.argsort()
+    sorted_columns = [{name: take(value, chosen) for name, value in merged.items()} for chosen in order.split(size)]
+    return sorted_columns, order.argsort()
 
 
-def _in_places(dealt: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Undoes :func:`_by_length` for ``(batch, n, ...)``."""
-    columns = dealt.transpose(0, 1)
-    return columns.flatten(0, 1)[places].view_as(columns).transpose(0, 1)
+def _restore_order(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Undoes :func:`_sort_by_length` for values ``(batch, n, ...)``."""
+    columns = values.transpose(0, 1)
+    return columns.flatten(0, 1)[positions].view_as(columns).transpose(0, 1)
 
 
 def in_batch_loss(
@@ -197,14 +200,14 @@ def in_batch_loss(
     documents_mask: torch.Tensor,
     temperature: float = 1.0,
 ) -> torch.Tensor:
-    """Cross-entropy of each query's positive among all documents of the batch, by MaxSim.
+    """Returns the cross-entropy of each query's positive among all documents of the batch, scored by MaxSim.
 
     Args:
-        queries: ``(batch, q_tokens, dim)``.
-        documents: ``(batch, n, d_tokens, dim)``, the positive first.
-        queries_mask: ``(batch, q_tokens)``.
-        documents_mask: ``(batch, n, d_tokens)``.
-        temperature: divides the scores.
+        queries: token vectors, ``(batch, q_tokens, dim)``.
+        documents: token vectors, ``(batch, n, d_tokens, dim)``, the positive first.
+        queries_mask: scoring tokens, ``(batch, q_tokens)``.
+        documents_mask: scoring tokens, ``(batch, n, d_tokens)``.
+        temperature: divisor of the scores.
     """
     scores = colbert_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
     positives = torch.arange(len(queries), device=scores.device) * documents.shape[1]

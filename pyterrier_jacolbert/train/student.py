@@ -1,4 +1,4 @@
-"""A new ColBERT from an encoder that is not one yet: fewer layers, a projection, query augmentation."""
+"""Students built from an encoder that is not yet a ColBERT: fewer layers, a projection, query augmentation."""
 
 from __future__ import annotations
 
@@ -24,31 +24,33 @@ def new_student(
     document_length: int = 300,
     skiplist: Sequence[str] = tuple(string.punctuation),
 ) -> MultiVectorEncoder:
-    """Makes a ColBERT that ranks nearly as the encoder's own token vectors do, for the trainer to start from.
+    """Builds a ColBERT for training, which initially ranks almost like the encoder's own token vectors.
 
-    The projection starts as the principal directions of the token vectors of some texts, so that products of projected
-    vectors are the best approximation of the products of full ones that ``dim`` numbers allow.
+    The projection is initialised with the principal directions of the token vectors of the given texts. Dot products of
+    projected vectors are then the best approximation, in ``dim`` dimensions, of those of full vectors.
 
     Args:
-        encoder: gives the backbone and its prompts, e.g. one of modules ``[Transformer, MultiVectorMask, Normalize]``.
-        dim: numbers of a token vector.
+        encoder: source of the backbone and the prompts, for example with the modules
+            ``[Transformer, MultiVectorMask, Normalize]``.
+        dim: dimensions of a token vector.
         texts: documents of the kind that will be searched; a few hundred are enough.
-        layers: which layers of the backbone stay, from 0; a number keeps the lowest ones; None keeps all.
-        query_length: positions of a query, [MASK] positions included; the most of its tokens without augmentation.
-        augment_queries: whether queries get [MASK] positions.
-        document_length: the most tokens of a document.
-        skiplist: the tokens of documents that do not score.
+        layers: layers of the backbone to keep, counted from 0; a number keeps the lowest ones; None keeps all.
+        query_length: positions per query, including [MASK] positions; without augmentation, the maximum number of
+            tokens per query.
+        augment_queries: whether to fill queries up with [MASK] positions.
+        document_length: maximum number of tokens per document.
+        skiplist: tokens of documents that do not score.
 
     Returns:
-        A new encoder; the given one is left as it is.
+        A new encoder; the given one is not changed.
 
     Raises:
-        ValueError: a layer that is not there, or a ``dim`` larger than the backbone's.
+        ValueError: a layer does not exist, or ``dim`` is larger than the backbone's dimensions.
     """
     backbone: Any = (keep_layers(encoder, layers) if layers is not None else copy.deepcopy(encoder))[0]
     hidden = int(backbone.get_embedding_dimension())
     if not 0 < dim <= hidden:
-        raise ValueError(f"dim must lie between 1 and the {hidden} of the backbone, not {dim}.")
+        raise ValueError(f"dim must lie between 1 and {hidden}, the dimensions of the backbone, not {dim}.")
     backbone.model.pooler = None  # no token vector depends on it
     backbone.document_length = document_length
     backbone.query_length = None if augment_queries else query_length
@@ -75,36 +77,37 @@ def new_student(
 
 
 def keep_layers(encoder: MultiVectorEncoder, layers: Sequence[int] | int) -> MultiVectorEncoder:
-    """A copy with some of the backbone's layers; all else stays, a projection too.
+    """Returns a copy of an encoder with only the given layers of the backbone; other modules are kept.
 
     Args:
-        encoder: is left as it is.
-        layers: from 0; a number keeps the lowest ones.
+        encoder: encoder to copy; it is not changed.
+        layers: layers to keep, counted from 0; a number keeps the lowest ones.
+
+    Returns:
+        The smaller encoder.
 
     Raises:
-        ValueError: a layer that is not there.
+        ValueError: a layer does not exist, or no layer is given.
     """
     layers = range(layers) if isinstance(layers, int) else layers
     smaller = copy.deepcopy(encoder)
     backbone: Any = smaller[0]
     assert isinstance(backbone, Transformer)
     stack = backbone.model.encoder.layer
-    absent = [layer for layer in layers if not 0 <= layer < len(stack)]
-    if absent or not len(layers):
-        raise ValueError(
-            f"The backbone has layers 0 to {len(stack) - 1}; it has no layers {absent or 'of an empty choice'}."
-        )
+    unknown = [layer for layer in layers if not 0 <= layer < len(stack)]
+    if unknown or not len(layers):
+        raise ValueError(f"layers must be some of the backbone's layers, 0 to {len(stack) - 1}, not {list(layers)}.")
     backbone.model.encoder.layer = torch.nn.ModuleList(stack[layer] for layer in layers)
     backbone.model.config.num_hidden_layers = len(layers)
     return smaller
 
 
 def _principal_directions(encoder: MultiVectorEncoder, texts: Sequence[str], dim: int) -> torch.Tensor:
-    """The directions of most energy of unit token vectors: float32 ``(dim, hidden)``, orthonormal rows.
+    """Returns the directions of greatest energy of unit token vectors: float32 ``(dim, hidden)``, orthonormal rows.
 
-    Not centred: MaxSim takes products of the vectors as they are.
+    The vectors are not centred, because MaxSim takes dot products of the original vectors.
     """
     rows = torch.cat([torch.as_tensor(vectors) for vectors in encoder.encode_document(list(texts))]).double()
     directions = torch.linalg.eigh(rows.T @ rows).eigenvectors
-    greatest: torch.Tensor = directions[:, -dim:].T.flip(0).float().contiguous()
-    return greatest
+    principal: torch.Tensor = directions[:, -dim:].T.flip(0).float().contiguous()
+    return principal

@@ -1,4 +1,4 @@
-"""Builds the documentation by itself, without a network; PyTerrier's site builds it with its own settings."""
+"""Builds the documentation on its own, without a network; PyTerrier's site builds it with its own settings."""
 
 import ast
 import sys
@@ -16,21 +16,22 @@ project = "pyterrier_jacolbert"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 autodoc_typehints = "none"
 html_theme = "basic"
-# Names of other projects, which this build does not look up.
+# References to other projects cannot be resolved here.
 nitpicky = False
 
 
-# A link to PyTerrier's own pages would be looked up over the network.
+# Links to PyTerrier's own pages would be looked up over the network.
 pt.documentation.url_for_class = lambda transformer: None
 
 
 class Schematic(Directive):
-    """PyTerrier's directive: draws the transformer that the last line of its code makes."""
+    """PyTerrier's directive, which draws the transformer on the last line of its code."""
 
     has_content = True
     option_spec = {"show_code": directives.flag, "input_columns": directives.unchanged}
 
     def run(self):
+        """Runs the code and returns the drawing, after the code if ``show_code`` is set."""
         code = "\n".join(self.content)
         *body, last = ast.parse(code).body
         namespace = {"pt": pt}
@@ -38,13 +39,13 @@ class Schematic(Directive):
         transformer = eval(compile(ast.Expression(last.value), "schematic", "eval"), namespace)
         columns = self.options.get("input_columns")
         drawn = pt.schematic.draw(transformer, input_columns=columns.split(",") if columns else None)
-        shown = []
+        listing = []
         if "show_code" in self.options:
             visible = code.split("# FOLD\n")[-1]
-            shown.append(nodes.literal_block(visible, visible, language="python"))
-        return [*shown, nodes.raw("", drawn, format="html")]
+            listing.append(nodes.literal_block(visible, visible, language="python"))
+        return [*listing, nodes.raw("", drawn, format="html")]
 
 
 def setup(app):
-    """Adds the directive."""
+    """Registers the directive."""
     app.add_directive("schematic", Schematic)

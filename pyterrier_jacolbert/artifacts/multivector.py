@@ -1,0 +1,219 @@
+"""The common part of indexes of token vectors: checkpoint, open files, deletion and statistics."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
+from pyterrier_jacolbert.artifacts.factories import PipelineFactories
+from pyterrier_jacolbert.building.documents import Documents
+from pyterrier_jacolbert.building.encoding import DocumentEncoder
+from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
+from pyterrier_jacolbert.index.reader import IndexReader
+from pyterrier_jacolbert.index.sharded_reader import open_reader
+from pyterrier_jacolbert.index.storage.directory import writing
+from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.index.storage.manifest import MULTI_VECTOR, Manifest
+from pyterrier_jacolbert.index.updates import delete
+from pyterrier_jacolbert.model import JaColBERT, as_model
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+#: Held while an object keeps or drops its open files.
+_OPENING = threading.Lock()
+
+
+class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
+    """An index of token vectors: :class:`JaColBERTIndex`, or :class:`ShardedIndex`.
+
+    Args:
+        path: the directory; None creates a temporary one.
+        model: encodes queries; None takes the checkpoint that the index records.
+    """
+
+    ARTIFACT_TYPE = MULTI_VECTOR
+
+    def __init__(
+        self, path: str | Path | None = None, model: JaColBERT | str | MultiVectorEncoder | None = None
+    ) -> None:
+        super().__init__(path)
+        self._model = None if model is None else as_model(model)
+        self._recorded_model: JaColBERT | None = None
+        self._reader: IndexReader | None = None
+        self._changes = 0
+
+    @property
+    def model(self) -> JaColBERT:
+        """Checkpoint that encodes queries.
+
+        Raises:
+            ValueError: no checkpoint was given, and the index was built with a model object, which has no name.
+        """
+        if self._model is not None:
+            return self._model
+        if self._recorded_model is None:
+            settings = dict(self.manifest().model or {})
+            settings.pop("fingerprint", None)
+            if settings.get("model") is None:
+                raise ValueError(
+                    f"{self!r} was built without a named checkpoint, so it cannot encode queries by itself; open it "
+                    f"with {type(self).__name__}(path, model=...), or give frames with query_embs."
+                )
+            self._recorded_model = JaColBERT(**settings)
+        return self._recorded_model
+
+    def manifest(self) -> Manifest:
+        """Reads the manifest.
+
+        Returns:
+            The manifest of the index, typed; :meth:`meta` returns it as JSON values.
+
+        Raises:
+            FileNotFoundError: there is no index at the path.
+            ValueError: the manifest is damaged, belongs to an artifact of another kind, or has another format version.
+        """
+        return Manifest.read(self.path, self.ARTIFACT_FORMAT)
+
+    def encode_queries(self, texts: list[str]) -> list[np.ndarray]:
+        """Encodes queries with the checkpoint of the index.
+
+        Warns if the checkpoint is not the one that encoded the documents.
+
+        Args:
+            texts: queries.
+
+        Returns:
+            float32 ``(n_positions, dim)`` for each query.
+
+        Raises:
+            ValueError: the vectors of the checkpoint have other dimensions than those of the index.
+        """
+        manifest = self.manifest()
+        if self.model.dim != manifest.dim:
+            raise ValueError(
+                f"{self.model!r} encodes vectors of {self.model.dim} dimensions and {self!r} stores {manifest.dim}; "
+                "open the index with the checkpoint that built it."
+            )
+        recorded = manifest.model or {}
+        fingerprint = recorded.get("fingerprint")
+        if fingerprint is not None and fingerprint != self.model.fingerprint:
+            warnings.warn(
+                f"{self!r} was built with the checkpoint {recorded['model']!r} ({fingerprint[:12]}), and queries are "
+                f"encoded with {self.model!r} ({self.model.fingerprint[:12]}), which has other weights, so scores are "
+                "meaningless; open the index with the checkpoint that built it.",
+                stacklevel=2,
+            )
+        return self.model.encode_queries(texts)
+
+    def delete(self, docnos: Sequence[str]) -> Self:
+        """Deletes documents: no transformer of this object finds or scores them any more.
+
+        Their vectors stay in the files until the index is compacted or merged. Objects that have the index open keep
+        the state that they opened.
+
+        Args:
+            docnos: of documents in the index.
+
+        Returns:
+            This index.
+
+        Raises:
+            ValueError: the index does not have one of the documents; nothing is deleted then.
+            BlockingIOError: another process is writing to the index.
+        """
+        with writing(self.path):
+            delete(self.path, open_reader(self.path, self.manifest()), docnos, repr(self))
+        return self._reopen()
+
+    @abstractmethod
+    def append(self, docs: Documents, *, batch_documents: int = 2048, verbose: bool = False) -> Self:
+        """Appends documents."""
+
+    @abstractmethod
+    def compact(self) -> Self:
+        """Rewrites the files without the deleted documents."""
+
+    def stats(self) -> dict[str, Any]:
+        """Summarises the index.
+
+        Returns:
+            ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``bytes_per_token`` over all files, the
+            checkpoint (``model``), and the settings.
+        """
+        manifest, meta = self.manifest(), self.meta()
+        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return {
+            "documents": manifest.documents - manifest.deleted,
+            "deleted": manifest.deleted,
+            "tokens": manifest.tokens,
+            "dim": manifest.dim,
+            "compression": manifest.compression,
+            "bytes_per_token": size / max(1, manifest.tokens),
+            "model": meta["model"],
+            "settings": meta["settings"],
+        }
+
+    def index_inputs(self) -> list[list[str]]:
+        """Returns the columns that :meth:`index` takes."""
+        return [[DOCNO, "text"], [DOCNO, DOC_EMBS]]
+
+    def __len__(self) -> int:
+        manifest = self.manifest()
+        return manifest.documents - manifest.deleted
+
+    def docnos(self) -> Docnos:
+        """Returns the docnos by docid.
+
+        Returns:
+            A sequence over mapped files, with look-ups both ways.
+        """
+        return self.token_vectors().docnos
+
+    def token_vectors(self) -> IndexReader:
+        """Opens the index, or returns the open one.
+
+        Returns:
+            A reader of token vectors by docid, decompressed on demand.
+        """
+        while True:
+            reader, changes = self._reader, self._changes
+            if reader is not None:
+                return reader
+            manifest = self.manifest()
+            try:
+                reader = open_reader(self.path, manifest)
+            except ValueError:
+                # A writer may have replaced the files between the manifest and their opening.
+                if self.manifest() == manifest:
+                    raise
+                continue
+            with _OPENING:
+                if self._changes == changes:
+                    self._reader = reader
+
+    def _document_encoder(self, batch_documents: int, verbose: bool) -> DocumentEncoder:
+        """Returns an encoder for more documents, which reads them as those of the index were read."""
+        return DocumentEncoder(self.model, self.manifest().settings, batch_documents, verbose)
+
+    def _reopen(self) -> Self:
+        """Drops the open files, so that the next access in any thread sees the current ones."""
+        with _OPENING:
+            self._reader = None
+            self._changes += 1
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_reader": None}
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(other) and self._model == other._model  # type: ignore[attr-defined]
+
+    __hash__ = DirectoryArtifact.__hash__

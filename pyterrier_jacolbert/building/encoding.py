@@ -1,0 +1,143 @@
+"""DocumentEncoder: from documents to batches of token vectors."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from more_itertools import chunked
+from tqdm.auto import tqdm
+
+from pyterrier_jacolbert.building.documents import Document, Documents, read_documents
+from pyterrier_jacolbert.columns import DOC_EMBS
+from pyterrier_jacolbert.index.builder import Builder
+from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
+from pyterrier_jacolbert.index.storage.manifest import ReadingSettings
+from pyterrier_jacolbert.model import JaColBERT
+
+#: Documents that are encoded and written together by default.
+BATCH_DOCUMENTS = 2048
+
+
+@dataclass(frozen=True)
+class DocumentEncoder:
+    """Reads documents and encodes them in batches.
+
+    Attributes:
+        model: the checkpoint.
+        settings: how documents are read and what is stored of them.
+        batch_documents: number of documents that are encoded and written together.
+        verbose: whether to show progress bars.
+    """
+
+    model: JaColBERT
+    settings: ReadingSettings = ReadingSettings()
+    batch_documents: int = BATCH_DOCUMENTS
+    verbose: bool = False
+
+    def read(self, docs: Documents, first: int = 0) -> Iterator[Document]:
+        """Reads documents and checks each.
+
+        Args:
+            docs: see :func:`~pyterrier_jacolbert.building.documents.read_documents`.
+            first: position of the first document, for messages.
+
+        Returns:
+            The documents in order.
+        """
+        return read_documents(
+            docs,
+            text_field=self.settings.text_field,
+            title_field=self.settings.title_field,
+            vectors_field=DOC_EMBS,
+            first=first,
+        )
+
+    def encode(self, documents: Sequence[Document], progress: Callable[[int], object] = lambda _: None) -> EncodedBatch:
+        """Encodes a batch of documents. Documents with ``doc_embs`` keep their vectors.
+
+        Args:
+            documents: the batch.
+            progress: called with numbers of documents as they are done.
+
+        Returns:
+            The documents with their vectors.
+        """
+        texts = [document.text for document in documents] if self.settings.store_text else []
+        return EncodedBatch(
+            [document.docno for document in documents],
+            [document.digest() for document in documents],
+            self._vectors(documents, progress),
+            [zlib.compress(text.encode("utf-8")) for text in texts],
+        )
+
+    def model_settings(self) -> dict[str, Any] | None:
+        """Returns what a manifest records of the checkpoint, or None if the checkpoint has not encoded anything."""
+        # A model that was never loaded says nothing about vectors that the documents brought.
+        return self.model.settings() if self.model.loaded else None
+
+    def origin(self) -> dict[str, Any]:
+        """Returns the settings that decide the vectors, and must be equal when a build is resumed."""
+        model = self.model
+        return {
+            **asdict(self.settings),
+            "model": model.model if isinstance(model.model, str) else None,
+            "batch_documents": self.batch_documents,
+            **{name: getattr(model, name) for name in ("revision", "max_document_length", "truncate_dim", "dtype")},
+        }
+
+    def encode_into(self, builder: Builder, documents: Iterable[Document], total: int | None) -> None:
+        """Adds documents to a build. Documents that the build has already are compared and not encoded again.
+
+        Args:
+            builder: the build.
+            documents: all documents, from the first.
+            total: number of documents, for the progress bar; None if it is not known.
+
+        Raises:
+            ValueError: the build has more documents than are given, or others.
+        """
+        with tqdm(desc="indexing", unit=" documents", total=total, disable=not self.verbose) as bar:
+            position = 0
+            for batch in chunked(documents, self.batch_documents):
+                known = batch[: max(0, builder.documents - position)]
+                for number, document in enumerate(known, start=position):
+                    builder.check(number, document.docno, document.digest())
+                bar.update(len(known))
+                if len(known) < len(batch):
+                    # In a function of its own, so that the vectors are freed before those of the next batch exist.
+                    self._encode_to(builder, batch[len(known) :], bar.update)
+                position += len(batch)
+        if position < builder.documents:
+            raise ValueError(
+                f"There are {position} documents, and the interrupted build encoded {builder.documents}; give the same "
+                "documents, or start again with mode='overwrite'."
+            )
+
+    def _encode_to(self, builder: Builder, documents: Sequence[Document], progress: Callable[[int], object]) -> None:
+        encoded = self.encode(documents, progress)
+        builder.add(encoded, self.model_settings())  # after encoding, which loads the model
+
+    def _vectors(self, documents: Sequence[Document], progress: Callable[[int], object]) -> Sequence[np.ndarray]:
+        """Returns the token vectors of documents: given ones, and those of the encoded text of the others."""
+        vectors: list[Any] = [document.fields.get(DOC_EMBS) for document in documents]
+        to_encode = [number for number, rows in enumerate(vectors) if rows is None]
+        if to_encode:
+            encoded = self.model.encode_documents([documents[number].text for number in to_encode], progress)
+            for number, rows in zip(to_encode, encoded, strict=True):
+                vectors[number] = rows
+        progress(len(documents) - len(to_encode))
+        vectors = [np.asarray(rows, dtype=np.float32) for rows in vectors]
+        return vectors if self.settings.pool_factor is None else _pool(vectors, self.settings.pool_factor)
+
+
+def _pool(vectors: list[np.ndarray], factor: float) -> list[np.ndarray]:
+    """Pools the vectors of each document by a factor; a document without vectors stays without."""
+    import torch
+    from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
+
+    pooling = HierarchicalTokenPooling(factor)
+    return [pooling.pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows for rows in vectors]

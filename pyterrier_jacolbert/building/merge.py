@@ -1,0 +1,124 @@
+"""Merges indexes into one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyterrier_jacolbert.building.encoding import DocumentEncoder
+from pyterrier_jacolbert.building.single import build_index
+from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
+from pyterrier_jacolbert.index.journal import BuildSettings
+from pyterrier_jacolbert.index.reader import IndexReader
+from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader, open_reader
+from pyterrier_jacolbert.index.storage.directory import (
+    check_mode,
+    interrupted_build,
+    is_built,
+    next_folder,
+    publish,
+    writing,
+)
+from pyterrier_jacolbert.index.storage.manifest import Manifest
+from pyterrier_jacolbert.index.updates import copy_documents
+from pyterrier_jacolbert.model import JaColBERT
+
+#: Documents whose docnos are looked up at once.
+_LOOKED_UP_DOCUMENTS = 4096
+#: What must be equal in the manifests of merged indexes.
+_COMMON = ("compression", "dim", "model", "settings")
+
+
+def merge_indexes(paths: Sequence[Path], out: Path) -> None:
+    """Merges indexes, in order and without their deleted documents.
+
+    Compressed vectors are copied. If residual codecs were trained on different samples, vectors are decompressed and
+    compressed again with a codec for all documents.
+
+    Args:
+        paths: of indexes, single or sharded, with the same compression, dimensions and checkpoint.
+        out: path of the new index, which must not exist.
+
+    Raises:
+        FileExistsError: ``out`` exists.
+        ValueError: the indexes differ in their settings, or two of them have the same docno.
+    """
+    if is_built(out):
+        raise FileExistsError(f"{out} already exists; choose another path.")
+    readers = [open_reader(path) for path in paths]
+    _check_settings(paths, readers)
+    _check_docnos(paths, readers)
+    parts = [part for reader in readers for part in _parts(reader)]
+    first = readers[0].manifest
+    if all(_equal_arrays(part.parameters, parts[0].parameters) for part in parts[1:]):
+        with writing(out):
+            check_mode("create", out, None, interrupted_build(out, None))
+            copied = copy_documents(parts, out, next_folder(None))
+            manifest = Manifest(
+                model=first.model,
+                settings=first.settings,
+                compression=first.compression,
+                documents=copied.documents,
+                tokens=copied.tokens,
+                dim=first.dim,
+                parameters=tuple(sorted(parts[0].parameters)),
+                files=copied.files,
+            )
+            publish(out, manifest)
+        return
+    documents = itertools.chain.from_iterable(map(_documents, readers))
+    settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
+    build_index(out, documents, DocumentEncoder(JaColBERT(), first.settings), settings, model=first.model)
+
+
+def _parts(reader: IndexReader) -> list[IndexReader]:
+    return reader.shard_views() if isinstance(reader, ShardedIndexReader) else [reader]
+
+
+def _equal_arrays(some: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> bool:
+    return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
+
+
+def _check_settings(paths: Sequence[Path], readers: Sequence[IndexReader]) -> None:
+    """Checks that indexes were built with the same settings.
+
+    Raises:
+        ValueError: two differ.
+    """
+    for path, reader in zip(paths, readers, strict=True):
+        for name in _COMMON:
+            own, first = getattr(reader.manifest, name), getattr(readers[0].manifest, name)
+            if own != first:
+                raise ValueError(
+                    f"The index {path} has {name}={own!r} and {paths[0]} has {first!r}; merge indexes that were built "
+                    "with the same settings."
+                )
+
+
+def _check_docnos(paths: Sequence[Path], readers: Sequence[IndexReader]) -> None:
+    """Checks that no two indexes have a document with the same docno.
+
+    Raises:
+        ValueError: two do.
+    """
+    for number, reader in enumerate(readers):
+        present = reader.present_docids()
+        for some in np.array_split(present, max(1, len(present) // _LOOKED_UP_DOCUMENTS)):
+            docnos = [reader.docnos[docid] for docid in some]
+            for path, other in zip(paths[:number], readers[:number], strict=True):
+                repeated = np.flatnonzero(other.docnos.docids(docnos) >= 0)
+                if len(repeated):
+                    raise ValueError(
+                        f"The indexes {path} and {paths[number]} both have a document {docnos[repeated[0]]!r}; delete "
+                        "it in one of them."
+                    )
+
+
+def _documents(reader: IndexReader) -> Iterator[dict[str, Any]]:
+    """Yields the documents of an index with their vectors, as an indexer takes them."""
+    for docid in reader.present_docids().tolist():
+        yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.document_rows(docid)}

@@ -1,0 +1,170 @@
+"""The common state of the shards of an index under construction: codec and journal."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from pyterrier_jacolbert.building.batches import BUILD_FOLDER
+from pyterrier_jacolbert.building.executors import Executor
+from pyterrier_jacolbert.building.shard_manifest import publish_shards, shard_folder, shards_folder
+from pyterrier_jacolbert.index.builder import Builder
+from pyterrier_jacolbert.index.codecs.training import TrainedCodec, train_codec
+from pyterrier_jacolbert.index.journal import first_difference
+from pyterrier_jacolbert.index.storage.arrays import map_array, write_array
+from pyterrier_jacolbert.index.storage.atomic import read_json, replace_json
+from pyterrier_jacolbert.index.storage.directory import (
+    JOURNAL_FILE,
+    begin_folder,
+    is_built,
+    publish,
+    remove_if_empty,
+    writing,
+)
+from pyterrier_jacolbert.index.storage.manifest import (
+    ArrayEntry,
+    ReadingSettings,
+    entries_from_json,
+    entries_to_json,
+)
+
+
+class ShardedBuild:
+    """The common part of the build of shards, with a journal of its own, new or resumed.
+
+    Args:
+        path: of the index.
+        folder: of the journal, within the index.
+        head: settings and origin, which must be equal on resuming; None takes the recorded ones.
+        shards: content of the shards, for a new build whose shards are encoded already.
+
+    Attributes:
+        shards: folder of the shards.
+        journal: state of the build: ``shards``, once all documents are encoded, and ``compression``, ``parameters``
+            and ``model``, once the codec is trained.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folder: str,
+        head: Mapping[str, Any] | None,
+        shards: list[dict[str, Any]] | None = None,
+    ) -> None:
+        self._path = path
+        self._folder = folder
+        self.shards = path / shards_folder(folder)
+        journal = read_json(path / folder / JOURNAL_FILE)
+        if journal is None:
+            journal = {**(head or {}), "shards": shards, "compression": None, "parameters": None, "model": None}
+            begin_folder(path, folder, journal)
+        elif head and (difference := first_difference({key: journal[key] for key in head}, head)):
+            raise ValueError(
+                f"The interrupted build in {path} was started with {difference}; give the same settings to resume it, "
+                "or start again with mode='overwrite'."
+            )
+        self.journal: dict[str, Any] = journal
+
+    def save(self, **changes: Any) -> None:
+        """Writes changes of the state to disk."""
+        self.journal |= changes
+        replace_json(self._path / self._folder / JOURNAL_FILE, self.journal)
+
+    def discard(self) -> None:
+        """Removes a build without encoded documents."""
+        for folder in (self._path / self._folder, self.shards):
+            shutil.rmtree(folder, ignore_errors=True)
+        remove_if_empty(self._path)
+
+    def check(self, shards: Sequence[Mapping[str, Any]]) -> None:
+        """Checks that the documents are those that were encoded.
+
+        Args:
+            shards: number and digest of the documents of each shard.
+
+        Raises:
+            ValueError: a shard differs.
+        """
+        for number, (there, now) in enumerate(itertools.zip_longest(self.journal["shards"], shards), start=1):
+            if there != now:
+                raise ValueError(
+                    f"The documents of shard {number} are not those that the interrupted build in {self._path} "
+                    "encoded; give the same documents in the same order, or start again with mode='overwrite'."
+                )
+
+    def finish(self, executor: Executor, *, generation: int, verbose: bool) -> None:
+        """Trains the codec, compresses the shards and publishes the index."""
+        folders = [shard_folder(self.shards, number) for number in range(len(self.journal["shards"]))]
+        if self.journal["compression"] is None:
+            self._train(folders)
+        origin = self.journal["origin"]
+        reading = ReadingSettings(**{field.name: origin[field.name] for field in dataclasses.fields(ReadingSettings)})
+        codec = ShardCodec(
+            self._path.absolute(),
+            self.journal["compression"],
+            entries_from_json(self.journal["parameters"]),
+            self.journal["model"],
+            reading,
+        )
+        waits = [executor.start(compress_shard, folder.absolute(), codec) for folder in folders]
+        for wait in tqdm(waits, desc="compressing", unit=" shards", disable=not verbose):
+            wait()
+        names = [folder.relative_to(self._path).as_posix() for folder in folders]
+        publish_shards(self._path, names, self._folder, generation=generation)
+
+    def _train(self, folders: Sequence[Path]) -> None:
+        builds = [Builder.resume(folder, BUILD_FOLDER) for folder in folders]
+        models = [build.model for build in builds if build.model is not None]
+        for model in models:
+            if model != models[0]:
+                raise ValueError(f"Shards were encoded with {models[0]} and {model}; encode all with one checkpoint.")
+        codec = train_codec(builds, builds[0].settings)
+        parameters = {
+            name: write_array(self._path, f"{self._folder}/{name}", array) for name, array in codec.parameters.items()
+        }
+        self.save(
+            compression=codec.compression,
+            parameters=entries_to_json(parameters),
+            model=models[0] if models else None,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardCodec:
+    """The codec and the settings that all shards of an index share.
+
+    Attributes:
+        directory: of the index, which holds the parameters.
+        compression: of the codec.
+        parameters: entries of its parameters by name.
+        model: settings and fingerprint of the checkpoint.
+        settings: how documents were read.
+    """
+
+    directory: Path
+    compression: str
+    parameters: Mapping[str, ArrayEntry]
+    model: Mapping[str, Any] | None
+    settings: ReadingSettings
+
+
+def compress_shard(directory: Path, codec: ShardCodec) -> None:
+    """Compresses an encoded shard and makes it an index, unless it is one already.
+
+    Args:
+        directory: of the shard.
+        codec: of all shards.
+    """
+    with writing(directory):
+        if is_built(directory):
+            return
+        parameters = {name: map_array(codec.directory, entry) for name, entry in codec.parameters.items()}
+        builder = Builder.resume(directory, BUILD_FOLDER)
+        finished = builder.finish(codec=TrainedCodec(codec.compression, parameters))
+        publish(directory, finished.manifest(codec.settings, generation=1, model=codec.model))

@@ -1,0 +1,1 @@
+"""Predicts the disk, memory and time that an index takes."""

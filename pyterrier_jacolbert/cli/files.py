@@ -1,0 +1,49 @@
+"""Reads documents from files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+
+class DocumentFile:
+    """The documents of a JSONL or TSV file, read anew on every iteration.
+
+    Args:
+        source: path of the file: JSONL, or TSV of docno and text if it ends in ``.tsv``; ``-`` reads JSONL from stdin.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return _read(self.source)
+
+
+def _read(source: str) -> Iterator[dict[str, Any]]:
+    with sys.stdin if source == "-" else open(source, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{source}, line {number}"
+            if source.endswith(".tsv"):
+                yield _parse_tsv(line, where)
+            elif line.strip():
+                yield _parse_json(line, where)
+
+
+def _parse_tsv(line: str, where: str) -> dict[str, Any]:
+    docno, tab, text = line.rstrip("\r\n").partition("\t")
+    if not tab:
+        raise ValueError(f"{where}: there is no tab; put one between docno and text.")
+    return {"docno": docno, "text": text}
+
+
+def _parse_json(line: str, where: str) -> dict[str, Any]:
+    try:
+        document = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: this is not JSON ({error.msg}); repair it, or give a .tsv file.") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{where}: this is not a JSON object; put docno and text into one.")
+    return document

@@ -1,0 +1,61 @@
+"""Commands that run the parts of a recipe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_device_option
+
+
+def add_commands(subparsers: Subparsers) -> None:
+    """Adds ``mine``, ``train`` and ``average``."""
+    for name, run, summary in (
+        ("mine", run_mine, "mine the training examples of a recipe"),
+        ("train", run_train, "run the training stages of a recipe"),
+        ("average", run_average, "average the checkpoints of a recipe"),
+    ):
+        command = add_command(subparsers, name, run, summary)
+        command.add_argument("recipe", type=Path, help="recipe in YAML")
+        command.add_argument("--output", type=Path, help="folder of the runs (default: beside the recipe)")
+        if name != "average":
+            add_device_option(command)
+        if name == "train":
+            command.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard, too")
+
+
+def run_mine(args: argparse.Namespace) -> None:
+    """Mines the training examples of a recipe."""
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import mine_recipe
+
+    print(mine_recipe(Recipe.read(args.recipe), _output(args), device=args.device))
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Runs the training stages of a recipe."""
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import train_recipe
+
+    folder = _output(args)
+    settings = {"device": args.device, "tensorboard": args.tensorboard}
+    checkpoints = train_recipe(Recipe.read(args.recipe), folder, examples_folder=folder, **settings)
+    _print_checkpoints(checkpoints)
+
+
+def run_average(args: argparse.Namespace) -> None:
+    """Averages the checkpoints of a recipe."""
+    from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.run import average_recipe
+
+    _print_checkpoints(average_recipe(Recipe.read(args.recipe), _output(args)))
+
+
+def _output(args: argparse.Namespace) -> Path:
+    recipe: Path = args.recipe
+    return args.output or recipe.with_suffix("")
+
+
+def _print_checkpoints(checkpoints: dict[str, Path]) -> None:
+    for name, checkpoint in checkpoints.items():
+        print(f"{name}: {checkpoint}")

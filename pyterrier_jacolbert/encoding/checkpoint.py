@@ -1,0 +1,162 @@
+"""Locates ColBERT checkpoints, checks that they are trained and loads them with Sentence Transformers."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+#: ``model_type`` of multi-vector models in ``config_sentence_transformers.json``: Sentence Transformers' and PyLate's.
+_MULTI_VECTOR_TYPES = ("MultiVectorEncoder", "ColBERT")
+
+#: Name and folder of the checkpoint that ships with the package.
+MINI = "mini"
+_MINI_FOLDER = Path(__file__).parents[1] / "mini"
+
+
+def load_checkpoint(name: str, revision: str | None = None, device: str | None = None) -> MultiVectorEncoder:
+    """Loads a multi-vector checkpoint in Stanford ColBERT's, PyLate's or Sentence Transformers' own layout.
+
+    Args:
+        name: folder, name on the Hugging Face hub, or ``"mini"`` for the checkpoint that ships with the package.
+        revision: hub revision (branch, tag or commit).
+        device: device to load the checkpoint on; None chooses a GPU if one is available.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or the hub is unreachable and has left no local copy.
+        ValueError: the checkpoint is not a ColBERT checkpoint, so loading it would add an untrained projection.
+        ImportError: the checkpoint's Japanese tokenizer needs a package that is not installed.
+    """
+    if name == MINI:
+        name = str(_MINI_FOLDER)
+    check_folder(name)
+    files = {file: _read_json(name, revision, file) for file in ("config.json", "config_sentence_transformers.json")}
+    if all(content is None for content in files.values()):
+        raise _not_found_error(name)
+    _check_trained(name, files["config.json"] or {}, files["config_sentence_transformers.json"] or {})
+    _check_tokenizer(name, _read_json(name, revision, "tokenizer_config.json") or {})
+    from sentence_transformers import MultiVectorEncoder
+
+    try:
+        with _quiet_transformers():
+            return MultiVectorEncoder(name, revision=revision, device=device)
+    except KeyError as error:
+        if error.args == ("linear.weight",):
+            raise _not_colbert_error(name, "its weights have no 'linear.weight'") from None
+        raise
+    except OSError as error:
+        if os.path.isdir(name):
+            raise
+        raise _not_found_error(name) from error
+
+
+def check_folder(name: str) -> None:
+    """Checks that a name that looks like a path is the path of a folder.
+
+    Raises:
+        FileNotFoundError: the name looks like a path, and no such folder exists.
+    """
+    looks_like_path = name.startswith((".", "~", os.sep)) or name.count("/") > 1 or os.sep != "/" and os.sep in name
+    if looks_like_path and not os.path.isdir(name):
+        raise FileNotFoundError(f"There is no checkpoint folder {name!r}; give the path of a folder with config.json.")
+
+
+def fingerprint(model: MultiVectorEncoder) -> str:
+    """Returns a short digest of the weights, which distinguishes one checkpoint from another.
+
+    The digest samples up to 1,024 evenly spaced values per tensor, so it takes milliseconds; it is not a checksum of
+    the files. BERT's pooler is excluded: no token vector depends on it, and checkpoints without one get random weights.
+    """
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if ".pooler." in name:
+            continue
+        values = tensor.detach().flatten()
+        sample = values[:: max(1, values.numel() // 1024)].to("cpu", torch.float32)
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Hides the progress bars, of a second or less, that transformers draws while it loads or saves."""
+    from transformers.utils import logging
+
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call] # transformers has no types here
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Stops transformers from reporting the projection, which Sentence Transformers loads, as an unexpected weight."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call] # transformers has no types here
+    try:
+        with without_progress_bars():
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _read_json(name: str, revision: str | None, file: str) -> dict[str, Any] | None:
+    from sentence_transformers.util import load_file_path
+
+    try:
+        path = load_file_path(name, file, revision=revision)
+    except OSError as error:
+        raise _not_found_error(name) from error
+    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def _check_trained(name: str, config: dict[str, Any], st_config: dict[str, Any]) -> None:
+    architectures = config.get("architectures") or []
+    if "HF_ColBERT" in architectures or any(entry.endswith("ForRetrieval") for entry in architectures):
+        return
+    # PyLate wrote no model_type before version 3, but it has always written the markers that precede texts.
+    if st_config.get("model_type") in _MULTI_VECTOR_TYPES or "query_prefix" in st_config:
+        return
+    kind = st_config.get("model_type") or (architectures[0] if architectures else "model")
+    raise _not_colbert_error(name, f"it is a {kind} without a token projection")
+
+
+def _check_tokenizer(name: str, config: dict[str, Any]) -> None:
+    # Without MeCab, transformers reports that the checkpoint has no known tokenizer, which would mislead.
+    if config.get("tokenizer_class") != "BertJapaneseTokenizer" or config.get("word_tokenizer_type") != "mecab":
+        return
+    dictionary = (config.get("mecab_kwargs") or {}).get("mecab_dic") or "unidic_lite"
+    missing = [package for package in ("fugashi", dictionary) if importlib.util.find_spec(package) is None]
+    if missing:
+        names = " ".join(package.replace("_", "-") for package in missing)
+        raise ImportError(f"The tokenizer of {name!r} needs MeCab and its dictionary: pip install {names}")
+
+
+def _not_colbert_error(name: str, reason: str) -> ValueError:
+    return ValueError(
+        f"{name!r} is not a ColBERT checkpoint: {reason}, and an untrained projection would give random rankings; "
+        "name a ColBERT checkpoint (e.g. answerdotai/JaColBERTv2.5) or pass a MultiVectorEncoder of your own."
+    )
+
+
+def _not_found_error(name: str) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"The checkpoint {name!r} is not on this machine, and the Hugging Face hub is unreachable or has no such "
+        f"model; run `hf download {name} --local-dir FOLDER` on a machine with network access, and pass FOLDER instead."
+    )

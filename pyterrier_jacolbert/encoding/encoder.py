@@ -1,0 +1,275 @@
+"""Encodes texts as token vectors: tokens, query augmentation, batches and precision around a MultiVectorEncoder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pyterrier_jacolbert.encoding.precision import resolve_dtype, to_bfloat16, to_float32
+from pyterrier_jacolbert.encoding.query_length import (
+    QueryLength,
+    max_query_tokens,
+    resolve_query_length,
+    target_length,
+)
+from pyterrier_jacolbert.index.threads import MapFn, in_lone_threads
+
+if TYPE_CHECKING:
+    from sentence_transformers import MultiVectorEncoder
+
+#: Padded tokens per batch, by kind of device. Small batches keep activations in a CPU's cache (benchmarks/encode.py).
+BATCH_TOKENS = {"cpu": 1024, "other": 65_536}
+#: Documents per tokenised group; the tokenizer works one group ahead of the model.
+_GROUP_DOCUMENTS = 512
+#: Characters of text kept per position before tokenisation: WordPiece accepts words of up to 100 characters, and MeCab
+#: crashes the process on texts of hundreds of thousands of characters.
+_CHARACTERS_PER_POSITION = 100
+
+
+class TokenEncoder:
+    """Encodes queries and documents with a checkpoint.
+
+    The checkpoint's own modules do the work (markers, projection, skip list, normalisation), and its own settings apply
+    unless an argument replaces them. Queries are encoded in float32, documents in ``dtype``.
+
+    Args:
+        model: checkpoint.
+        dtype: ``"auto"`` (bfloat16 if the device multiplies it natively, else float32), ``"float32"`` or
+            ``"bfloat16"``.
+        query_length: rule for [MASK] augmentation; see
+            :func:`~pyterrier_jacolbert.encoding.query_length.target_length`. ``"auto"`` augments queries if the
+            checkpoint was trained with augmentation.
+        max_document_length: maximum number of tokens per document, special tokens included; None uses the checkpoint's.
+        truncate_dim: number of leading dimensions to keep of each vector, which is then normalised to length 1; for
+            checkpoints that were trained for truncation.
+        batch_tokens: maximum number of padded tokens per batch; None chooses by device.
+
+    Raises:
+        ValueError: the rule needs a [MASK] token and the checkpoint has none, the dtype is unknown, or ``truncate_dim``
+            exceeds the checkpoint's dimensions.
+    """
+
+    def __init__(
+        self,
+        model: MultiVectorEncoder,
+        *,
+        dtype: str = "auto",
+        query_length: QueryLength = "auto",
+        max_document_length: int | None = None,
+        truncate_dim: int | None = None,
+        batch_tokens: int | None = None,
+    ) -> None:
+        self.model = model.eval()
+        self.device = torch.device(model.device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.batch_tokens = batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "other"]
+        self.tokenizer = model.tokenizer
+        backbone = model[0]
+        self._positions = _max_positions(backbone, self.tokenizer)
+        document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
+        self.max_document_length = min(document_length, self._positions)
+        expansion = getattr(backbone, "query_expansion", None) or {}
+        self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
+        self._attend_to_masks = bool(expansion.get("attend", False))
+        self.mask_id = self._expansion_id(expansion.get("token"))
+        if query_length is not None and not expansion:
+            warnings.warn(
+                f"This checkpoint was not trained with query augmentation, which query_length={query_length!r} adds; "
+                "pass query_length=None to turn it off.",
+                stacklevel=4,
+            )
+        plain_length = getattr(backbone, "query_length", None) if query_length is None else None
+        self._max_query_tokens = min(max_query_tokens(query_length, self._positions), plain_length or self._positions)
+        self._float32_backbone = to_float32(model)
+        self._bfloat16_backbone: torch.nn.Module | None = None
+        if self.dtype == torch.bfloat16:
+            self._bfloat16_backbone = to_bfloat16(self._float32_backbone, self.device)
+        full_dim = int(model.get_embedding_dimension() or 0)
+        self.dim = truncate_dim or full_dim
+        if self.dim > full_dim:
+            raise ValueError(
+                f"truncate_dim={truncate_dim} exceeds the {full_dim} dimensions of the checkpoint; give a smaller one."
+            )
+
+    def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encodes queries, each distinct text once, in float32.
+
+        Returns:
+            The vectors of each text: float32 ``(n_positions, dim)``, unit rows, [MASK] positions included.
+        """
+        distinct = sorted(set(texts))
+        ids = self._tokenize(distinct, "query", self._positions)
+        ids = self._truncate_queries(distinct, ids)
+        targets = [target_length(self.query_length, len(tokens)) for tokens in ids]
+        order = sorted(range(len(distinct)), key=lambda i: (targets[i], len(ids[i]), distinct[i]))
+        vectors: dict[str, np.ndarray] = {}
+        # One target length per batch: no query is padded to the length of another.
+        for batch in _batches(order, targets, self.batch_tokens, same_length=True):
+            features = self._query_features([ids[i] for i in batch], targets[batch[0]])
+            for i, rows in zip(batch, self._forward(features, "query", self._float32_backbone), strict=True):
+                vectors[distinct[i]] = rows
+        return [vectors[text] for text in texts]
+
+    def encode_documents(
+        self, texts: Sequence[str], progress: Callable[[int], object] | None = None
+    ) -> list[np.ndarray]:
+        """Encodes documents, each distinct text once, in an order that depends only on the texts.
+
+        Args:
+            texts: documents; "" has no vectors.
+            progress: callback that receives the number of texts just encoded; on a CPU, after every few hundred texts.
+
+        Returns:
+            The vectors of each text: float32 ``(n_tokens, dim)``, unit rows, skipped punctuation excluded.
+        """
+        copies: dict[str, int] = {}
+        for text in texts:
+            copies[text] = copies.get(text, 0) + 1
+        vectors = {"": np.empty((0, self.dim), dtype=np.float32)}
+        if progress is not None and "" in copies:
+            progress(copies[""])
+        backbone = self._float32_backbone if self._bfloat16_backbone is None else self._bfloat16_backbone
+
+        def forward(features: dict[str, Any]) -> list[np.ndarray]:
+            return self._forward(features, "document", backbone)
+
+        # On a CPU a single thread computes each batch, so the vectors do not depend on the number of threads.
+        map_fn: MapFn = in_lone_threads if self.device.type == "cpu" else map
+        # Longest first: memory use peaks at the start of a long run, not at its end.
+        distinct = sorted(copies.keys() - {""}, key=lambda text: (-len(text), text))
+        for group, ids in self._tokenized_groups(distinct):
+            lengths = [len(tokens) for tokens in ids]
+            order = sorted(range(len(group)), key=lambda i: (-lengths[i], group[i]))
+            batches = list(_batches(order, lengths, self.batch_tokens))
+            padded = (self._document_features([ids[i] for i in batch]) for batch in batches)
+            for batch, batch_vectors in zip(batches, map_fn(forward, padded), strict=True):
+                vectors.update(zip((group[i] for i in batch), batch_vectors, strict=True))
+                if progress is not None:
+                    progress(sum(copies[group[i]] for i in batch))
+        return [vectors[text] for text in texts]
+
+    def query_ids(self, text: str) -> list[int]:
+        """Returns the token ids of a query as the model sees them: markers and [MASK] positions included."""
+        ids = self._truncate_queries([text], self._tokenize([text], "query", self._positions))[0]
+        return ids + [self.mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
+
+    def document_ids(self, text: str) -> list[int]:
+        """Returns the token ids of a document as the model sees them, skipped punctuation included."""
+        return self._tokenize([text], "document", self.max_document_length)[0]
+
+    def _tokenize(self, texts: Sequence[str], task: str, max_length: int) -> list[list[int]]:
+        if not texts:
+            return []
+        # task=None: this class chooses the length of the augmentation, not the checkpoint's fixed setting.
+        features = self.model.preprocess(
+            [text[: max_length * _CHARACTERS_PER_POSITION] for text in texts],
+            prompt=self.model.prompts.get(task) or None,
+            task=None,
+            processing_kwargs={
+                "common": {"return_tensors": None},
+                "text": {"padding": False, "truncation": True, "max_length": max_length},
+            },
+        )
+        return [list(tokens) for tokens in features["input_ids"]]
+
+    def _tokenized_groups(self, texts: list[str]) -> Iterator[tuple[list[str], list[list[int]]]]:
+        # MeCab's tokenizer is Python code: it works on the next group while the model encodes this one without the GIL.
+        groups = [texts[start : start + _GROUP_DOCUMENTS] for start in range(0, len(texts), _GROUP_DOCUMENTS)]
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            futures = [pool.submit(self._tokenize, group, "document", self.max_document_length) for group in groups[:1]]
+            for number, group in enumerate(groups):
+                if number + 1 < len(groups):
+                    futures.append(
+                        pool.submit(self._tokenize, groups[number + 1], "document", self.max_document_length)
+                    )
+                yield group, futures[number].result()
+
+    def _truncate_queries(self, texts: list[str], ids: list[list[int]]) -> list[list[int]]:
+        limit = self._max_query_tokens
+        # The tokenizer has already cut any text that fills every position.
+        long = [i for i, tokens in enumerate(ids) if len(tokens) > limit or len(tokens) == self._positions]
+        if long:
+            warnings.warn(
+                f"{len(long)} of {len(texts)} queries are longer than the {limit} tokens that "
+                f"query_length={self.query_length!r} allows and were truncated (first: {texts[long[0]][:40]!r}); "
+                "make them shorter, or raise query_length.",
+                stacklevel=3,
+            )
+            for i, tokens in zip(long, self._tokenize([texts[i] for i in long], "query", limit), strict=True):
+                ids[i] = tokens
+        return ids
+
+    def _query_features(self, ids: list[list[int]], target: int) -> dict[str, Any]:
+        input_ids = np.full((len(ids), target), self.mask_id, dtype=np.int64)
+        attention = np.zeros((len(ids), target), dtype=np.int64)
+        for row, tokens in enumerate(ids):
+            input_ids[row, : len(tokens)] = tokens
+            attention[row, : len(tokens)] = 1
+        expansion = attention == 0
+        if self._attend_to_masks:
+            attention[:] = 1
+        features = {"input_ids": input_ids, "attention_mask": attention, "query_expansion_positions": expansion}
+        if self.query_length is None:
+            del features["query_expansion_positions"]
+        return {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
+
+    def _document_features(self, ids: list[list[int]]) -> dict[str, Any]:
+        padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
+        return {name: padded[name].to(self.device) for name in ("input_ids", "attention_mask")}
+
+    def _forward(self, features: dict[str, Any], task: str, backbone: torch.nn.Module) -> list[np.ndarray]:
+        """Runs a batch through the modules and returns float32 ``(n_scored_tokens, dim)`` per text."""
+        with torch.inference_mode():
+            for number, module in enumerate(self.model):
+                module = backbone if number == 0 else module
+                kwargs = {"task": task} if "task" in getattr(module, "forward_kwargs", ()) else {}
+                features = module(features, **kwargs)
+                if number == 0:
+                    # In float32, projection and normalisation are cheap and give unit vectors to within 1e-6.
+                    features["token_embeddings"] = features["token_embeddings"].float()
+            vectors = torch.nn.functional.normalize(features["token_embeddings"][..., : self.dim], dim=-1)
+            masks = features["attention_mask"].bool()
+            return [rows[mask].cpu().numpy() for rows, mask in zip(vectors, masks, strict=True)]
+
+    def _expansion_id(self, token: str | None) -> int:
+        mask_id = self.tokenizer.convert_tokens_to_ids(token) if token else self.tokenizer.mask_token_id
+        if mask_id is None:
+            if self.query_length is not None:
+                raise ValueError(
+                    f"The tokenizer lacks the [MASK] token that query_length={self.query_length!r} needs; "
+                    "pass query_length=None."
+                )
+            return 0
+        return int(mask_id)
+
+
+def _max_positions(backbone: torch.nn.Module, tokenizer: Any) -> int:
+    limits = [getattr(getattr(backbone, "config", None), "max_position_embeddings", None), tokenizer.model_max_length]
+    return int(min(limit for limit in limits if limit))
+
+
+def _batches(order: list[int], lengths: list[int], batch_tokens: int, same_length: bool = False) -> Iterator[list[int]]:
+    """Groups texts into batches of at most ``batch_tokens`` padded tokens, with at least one text each.
+
+    Args:
+        order: numbers of the texts, in order of length.
+        lengths: number of tokens of each text.
+        batch_tokens: maximum number of padded tokens per batch.
+        same_length: whether all texts of a batch must have the same length.
+    """
+    batch: list[int] = []
+    longest = 0
+    for i in order:
+        longest = max(longest, lengths[i])
+        full = (len(batch) + 1) * longest > batch_tokens
+        if batch and (full or (same_length and lengths[i] != lengths[batch[0]])):
+            yield batch
+            batch, longest = [], lengths[i]
+        batch.append(i)
+    if batch:
+        yield batch

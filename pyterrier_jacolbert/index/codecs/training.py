@@ -1,0 +1,129 @@
+"""Chooses the codec of a collection and trains it on a sample of the token vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pyterrier_jacolbert.index.codecs.kmeans import cluster
+from pyterrier_jacolbert.index.codecs.residual import random_rotation, train_on_rotated
+
+#: ``compression="auto"`` is int8 up to this number of tokens: 2.6 GB at 128 dimensions.
+AUTO_INT8_TOKENS = 20_000_000
+#: From this number of tokens on, int8 has centroids and a two-stage search; below, every document gets a full score.
+INT8_CENTROIDS_TOKENS = 500_000
+#: Rows that are rotated at once.
+ROTATED_ROWS = 2**16
+
+
+@dataclass(frozen=True)
+class CodecSettings:
+    """Settings that, with the token vectors, decide the parameters of a codec.
+
+    Attributes:
+        compression: one of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`, or ``"auto"``.
+        n_centroids: number of centroids; None takes 16 times the square root of the number of tokens, rounded down to a
+            power of two.
+        sample_tokens: maximum number of token vectors to train on; memory holds them twice in float32.
+        seed: of the sample, the rotation and the clustering.
+    """
+
+    compression: str = "auto"
+    n_centroids: int | None = None
+    sample_tokens: int = 2**19
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainedCodec:
+    """The codec of a whole collection.
+
+    Attributes:
+        compression: one of :data:`~pyterrier_jacolbert.index.limits.COMPRESSIONS`.
+        parameters: of the codec by name; empty if it needs none.
+    """
+
+    compression: str
+    parameters: Mapping[str, np.ndarray]
+
+
+class TrainingSource(Protocol):
+    """Token vectors of a collection, or of a part of one, to train a codec on."""
+
+    @property
+    def dim(self) -> int | None:
+        """Dimensions of a vector; None without documents."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Number of token vectors."""
+        ...
+
+    def training_rows(self, rows: np.ndarray | slice, compression: str) -> np.ndarray:
+        """Returns token vectors to train a compression on: float32 ``(n, dim)``, rotated for int8."""
+        ...
+
+
+def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> TrainedCodec:
+    """Chooses and trains the codec of a collection.
+
+    Args:
+        parts: token vectors of the collection, in the order of the documents.
+        settings: of the codec.
+
+    Raises:
+        ValueError: the parts have vectors of different dimensions.
+    """
+    dims = sorted({part.dim for part in parts if part.dim is not None})
+    if len(dims) > 1:
+        raise ValueError(
+            f"The shards hold vectors of {dims[0]} and {dims[1]} dimensions; encode all with one checkpoint."
+        )
+    ends = np.cumsum([part.tokens for part in parts])
+    tokens = int(ends[-1])
+    compression = settings.compression
+    if compression == "auto":
+        compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
+    if compression == "float16" or (compression == "int8" and tokens < INT8_CENTROIDS_TOKENS):
+        return TrainedCodec(compression, {})
+    chosen = _sample_rows(tokens, settings.sample_tokens, settings.seed)
+    samples = (
+        part.training_rows(_within(chosen, int(end) - part.tokens, int(end)), compression)
+        for part, end in zip(parts, ends, strict=True)
+    )
+    sample = next(samples) if len(parts) == 1 else np.concatenate(list(samples))
+    count = settings.n_centroids or default_n_centroids(tokens)
+    if compression == "int8":
+        return TrainedCodec(compression, {"centroids": cluster(sample, count, settings.seed).astype(np.float16)})
+    rotation = random_rotation(sample.shape[1], settings.seed)
+    for first in range(0, len(sample), ROTATED_ROWS):  # in place, so that memory holds the sample once
+        sample[first : first + ROTATED_ROWS] = sample[first : first + ROTATED_ROWS] @ rotation
+    codec = train_on_rotated(sample, rotation, compression, count, settings.seed)
+    return TrainedCodec(compression, codec.parameters())
+
+
+def default_n_centroids(tokens: int) -> int:
+    """Returns 16 times the square root of the number of tokens, rounded down to a power of two, at most 65,536.
+
+    Source: Santhanam et al., "PLAID", arXiv 2205.09707, and ColBERT's ``collection_indexer.py``.
+    """
+    return int(2 ** min(16, np.floor(np.log2(max(1.0, 16 * np.sqrt(tokens))))))
+
+
+def _sample_rows(n: int, count: int, seed: int) -> np.ndarray | slice:
+    """Draws ``count`` of ``n`` row numbers, ascending; selects all rows if there are no more."""
+    if n <= count:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(n, count, replace=False))
+
+
+def _within(chosen: np.ndarray | slice, first: int, end: int) -> np.ndarray | slice:
+    """Returns the chosen rows from ``first`` to ``end``, numbered from ``first``."""
+    if isinstance(chosen, slice):
+        return chosen
+    low, high = np.searchsorted(chosen, [first, end])
+    return chosen[low:high] - first

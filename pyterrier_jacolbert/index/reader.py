@@ -1,0 +1,130 @@
+"""An open index: token vectors by docid, decompressed on demand, with docnos and texts."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pyterrier_jacolbert.index.codecs.registry import codec_of
+from pyterrier_jacolbert.index.codecs.residual import ResidualCodec
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
+from pyterrier_jacolbert.index.search.exact import ExactScorer, Scorer, TokenVectors
+from pyterrier_jacolbert.index.storage.arrays import map_array, map_starts
+from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.index.search.quantized import QuantizedScorer
+
+
+class IndexReader:
+    """The mapped files of an index, in the state that its manifest had on opening.
+
+    Args:
+        directory: of the index.
+        manifest: of the index.
+
+    Attributes:
+        manifest: of the index.
+        parameters: parameters of the codec by name.
+        codec: compresses the vectors.
+        columns: compressed vectors by column name, ``(n_tokens, ...)`` each.
+        starts: int64 ``(n_docs + 1,)``: document ``i`` has the tokens ``starts[i]`` to ``starts[i + 1]``.
+        deleted: uint32, ascending: deleted docids.
+        docnos: docnos by docid.
+        texts: compressed texts, concatenated, and the first byte of each; None if the index stores no text.
+
+    Raises:
+        ValueError: a file is missing or damaged.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest) -> None:
+        self.manifest = manifest
+        maps = {name: map_array(directory, entry) for name, entry in manifest.files.items()}
+        self.parameters: Mapping[str, np.ndarray] = {name: maps[name] for name in manifest.parameters}
+        self.codec = codec_of(manifest.compression, manifest.dim, self.parameters)
+        self.columns: Mapping[str, np.ndarray] = {name: maps[name] for name in self.codec.columns}
+        n_tokens = len(next(iter(self.columns.values())))
+        self.starts = map_starts(directory, manifest.files["starts"], n_tokens)
+        self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
+        self.docnos = Docnos(directory, manifest.files, self.deleted)
+        self.texts: tuple[np.ndarray, np.ndarray] | None = None
+        if "text_bytes" in maps:
+            text_starts = map_starts(directory, manifest.files["text_starts"], len(maps["text_bytes"]))
+            self.texts = maps["text_bytes"], text_starts
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Opens the index in a directory.
+
+        Raises:
+            FileNotFoundError: there is no index.
+            ValueError: the index is damaged or of another kind.
+        """
+        return cls(directory, Manifest.read(directory, SINGLE))
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def rows(self, first: int, end: int) -> np.ndarray:
+        """Returns the vectors of documents ``first`` to ``end``: float32 ``(n_tokens, dim)``."""
+        return self.decode(slice(self.starts[first], self.starts[end]))
+
+    def document_rows(self, docid: int) -> np.ndarray:
+        """Returns the vectors of one document: float32 ``(n_tokens, dim)``."""
+        return self.rows(docid, docid + 1)
+
+    def take(self, docids: np.ndarray) -> TokenVectors:
+        """Returns the vectors of the given documents."""
+        firsts, ends = self.starts[docids], self.starts[np.asarray(docids) + 1]
+        lengths = ends - firsts
+        starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        return TokenVectors(self.decode(np.repeat(firsts - starts[:-1], lengths) + np.arange(starts[-1])), starts)
+
+    def decode(self, rows: Any) -> np.ndarray:
+        """Returns the vectors of the given tokens: float32 ``(n, dim)``."""
+        return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Scorer of all documents."""
+        from pyterrier_jacolbert.index.search.quantized import Int8Scorer, ResidualScorer
+
+        if isinstance(self.codec, ResidualCodec):
+            return ResidualScorer(self.columns, self.starts, self.codec)
+        if isinstance(self.codec, Int8Codec) and Int8Scorer.takes(self.codec.dim):
+            return Int8Scorer(self.columns, self.starts, self.codec)
+        return ExactScorer(self)
+
+    @property
+    def two_stage_scorer(self) -> QuantizedScorer | None:
+        """The scorer if it has centroids, otherwise None."""
+        from pyterrier_jacolbert.index.search.quantized import QuantizedScorer
+
+        return self.scorer if isinstance(self.scorer, QuantizedScorer) and self.scorer.has_centroids else None
+
+    @cached_property
+    def present(self) -> np.ndarray | None:
+        """int64, ascending: docids that are not deleted; None if no document is deleted."""
+        return self.present_docids() if len(self.deleted) else None
+
+    def present_docids(self) -> np.ndarray:
+        """Returns the docids that are not deleted: int64, ascending."""
+        return np.setdiff1d(np.arange(len(self)), self.deleted)
+
+    def text(self, docid: int) -> str:
+        """Returns the stored text of a document.
+
+        Raises:
+            ValueError: the index stores no text.
+        """
+        if self.texts is None:
+            raise ValueError("The index stores no text; build it with store_text=True.")
+        content, starts = self.texts
+        return zlib.decompress(content[starts[docid] : starts[docid + 1]].tobytes()).decode("utf-8")

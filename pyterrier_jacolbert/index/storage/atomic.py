@@ -1,0 +1,218 @@
+"""Atomic writing: a reader sees the old file or folder, or the new one, whole.
+
+Everything is written under a temporary name, flushed to disk, and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+#: PyTerrier reads this file to find the class of an artifact. It is written last, so a folder without it is no index.
+META_FILE = "pt_meta.json"
+_DIGEST_BYTES = 8
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a temporary file that replaces ``path`` when the block ends, and vanishes when the block fails.
+
+    Args:
+        path: the file to replace or create.
+        mode: ``"w"`` for UTF-8 text, ``"wb"`` for bytes.
+
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    temporary = temporary_name(path)
+    try:
+        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Returns the name under which a file or folder is written before it takes its place."""
+    return path.with_name(f"{path.name}.new")
+
+
+@contextlib.contextmanager
+def replacing_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yields an empty folder that becomes ``path`` when the block ends, and vanishes when the block fails.
+
+    Args:
+        path: where the folder goes.
+        replace: whether to replace a folder with content that exists there at the end.
+
+    Yields:
+        An empty folder beside ``path``.
+
+    Raises:
+        OSError: the folder cannot be written, or may not be replaced.
+    """
+    path = Path(os.path.abspath(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".building", dir=path.parent))
+    try:
+        side.chmod(0o777 & ~_umask())
+        yield side
+        _sync_tree(side)
+        if replace and path.exists() and any(path.iterdir()):
+            old = side.with_suffix(".replaced")
+            path.rename(old)
+            try:
+                side.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
+            shutil.rmtree(old)
+        else:
+            side.replace(path)
+    except BaseException:
+        shutil.rmtree(side, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_index(path: Path, *, mode: str = "create") -> Iterator[Path]:
+    """Yields an empty folder that becomes the index at ``path``, as :func:`replacing_directory` does.
+
+    Args:
+        path: where the index goes.
+        mode: ``"create"`` refuses a path that exists (except an empty folder); ``"overwrite"`` replaces an index, which
+            stays readable until the new one is complete, but never replaces a folder that is not an index.
+
+    Yields:
+        An empty folder beside ``path``.
+
+    Raises:
+        FileExistsError: ``path`` exists and may not be replaced; nothing was touched.
+        OSError: the folder cannot be written.
+        ValueError: unknown mode.
+    """
+    if mode not in ("create", "overwrite"):
+        raise ValueError(f"mode must be 'create' or 'overwrite', not {mode!r}.")
+    path = Path(os.path.abspath(path))
+    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
+    if occupied and mode == "create":
+        raise FileExistsError(f"{path} already exists; choose another path, or replace it with mode='overwrite'.")
+    if occupied and not (path / META_FILE).is_file():
+        raise FileExistsError(f"{path} is not an index, so mode='overwrite' leaves it alone; choose another path.")
+    with contextlib.ExitStack() as stack:
+        try:
+            side = stack.enter_context(replacing_directory(path))
+        except OSError as error:
+            raise cannot_write(path, error) from None
+        yield side
+
+
+def cannot_write(path: Path, error: OSError) -> OSError:
+    """Returns the error of a folder that an index cannot be written to."""
+    return type(error)(error.errno, f"Cannot write an index to {path} ({error.strerror}); choose another path")
+
+
+@contextlib.contextmanager
+def disk_space_for(directory: Path, needed: int) -> Iterator[None]:
+    """Re-raises disk-full errors with the number of bytes needed.
+
+    Args:
+        directory: where the block writes.
+        needed: the bytes that it writes.
+
+    Raises:
+        OSError: the disk, a quota or a limit on file sizes left too little space.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        free = shutil.disk_usage(directory).free
+        raise OSError(
+            error.errno,
+            f"{directory} has no space for {needed:,} more bytes ({free:,} are free); nothing that was there is lost, "
+            "so free some space and try again",
+        ) from None
+
+
+def replace_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Replaces a JSON file atomically. The file ends with a checksum of its content."""
+    text = json_with_digest(content)
+    with disk_space_for(path.parent, len(text)), replacing(path) as file:
+        file.write(text)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Reads a JSON file that :func:`replace_json` wrote; returns None if there is none.
+
+    Raises:
+        ValueError: the content is not what was written.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError:
+        text = ""
+    content: dict[str, Any] | None
+    try:
+        content = json.loads(text)
+        content.pop("digest")
+    except (ValueError, AttributeError, KeyError, TypeError):
+        content = None
+    if content is None or json_with_digest(content) != text:
+        raise ValueError(f"{path} is not what was written, so the index is damaged; build or fetch it again.")
+    return content
+
+
+def json_digest(content: Mapping[str, Any]) -> str:
+    """Returns the checksum that :func:`replace_json` adds to a content."""
+    return str(json.loads(json_with_digest(content))["digest"])
+
+
+def json_with_digest(content: Mapping[str, Any]) -> str:
+    """Returns the text of a JSON file whose last value is a checksum of the others."""
+    bare = json.dumps(content, ensure_ascii=False, indent=1)
+    digest = hashlib.blake2b(bare.encode(), digest_size=_DIGEST_BYTES).hexdigest()
+    return json.dumps({**content, "digest": digest}, ensure_ascii=False, indent=1) + "\n"
+
+
+def sync_directory(directory: Path) -> None:
+    """Flushes the names in a folder to disk."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def _sync_tree(directory: Path) -> None:
+    for file in [*directory.rglob("*"), directory]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

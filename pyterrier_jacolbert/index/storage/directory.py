@@ -1,0 +1,175 @@
+"""The folder of an index: one writer at a time, one manifest that names what counts, and sweeping of the rest."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from pyterrier_jacolbert.index.storage.atomic import (
+    META_FILE,
+    cannot_write,
+    replace_json,
+    sync_directory,
+    temporary_name,
+)
+from pyterrier_jacolbert.index.storage.blocks import sums_file
+from pyterrier_jacolbert.index.storage.manifest import Entries, Manifest
+
+#: What to do with a path that may exist.
+MODES = ("create", "overwrite", "resume", "append")
+#: File with the state of a build, in the folder that the build fills, until the folder is part of an index.
+JOURNAL_FILE = "journal.json"
+_LOCK_FILE = ".lock"
+_OWNER_FILE = ".owner"
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Makes this process the only writer of an index for the duration of the block. Readers go on reading.
+
+    Raises:
+        BlockingIOError: another process is writing; the message names it.
+        OSError: the directory cannot be written.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(directory / _LOCK_FILE, timeout=0)
+        lock.acquire()
+    except filelock.Timeout:
+        owner = (directory / _OWNER_FILE).read_text(encoding="utf-8") if (directory / _OWNER_FILE).is_file() else "?"
+        raise BlockingIOError(
+            f"{directory} is being written by {owner}; wait for it, or end it, and try again."
+        ) from None
+    except OSError as error:
+        raise cannot_write(directory, error) from None
+    try:
+        (directory / _OWNER_FILE).write_text(f"process {os.getpid()} of {_user()}", encoding="utf-8")
+        yield
+    finally:
+        (directory / _OWNER_FILE).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_built(directory: Path) -> bool:
+    """Returns whether a directory holds a complete index."""
+    return (directory / META_FILE).is_file()
+
+
+def current_manifest(directory: Path, artifact_format: str) -> Manifest | None:
+    """Returns the manifest of the index in a directory, or None if there is none.
+
+    Raises:
+        ValueError: the manifest is damaged, or of an artifact of another format.
+    """
+    return Manifest.read(directory, artifact_format) if is_built(directory) else None
+
+
+def check_mode(mode: str, directory: Path, manifest: Manifest | None, interrupted: str | None) -> None:
+    """Checks that a mode allows what is in a directory, which is removed again if it is to be appended to and is empty.
+
+    Args:
+        mode: one of :data:`MODES`.
+        directory: of the index.
+        manifest: of the index there; None if there is none.
+        interrupted: folder of an interrupted build; None if there is none.
+
+    Raises:
+        FileExistsError: ``"create"`` where anything exists, or any mode where something exists that is no index.
+        FileNotFoundError: ``"append"`` without an index.
+    """
+    others = [entry.name for entry in directory.iterdir() if not _is_trace(entry.name)]
+    if mode == "create" and manifest is not None:
+        raise FileExistsError(f"{directory} already exists; choose another path, or replace it with mode='overwrite'.")
+    if mode == "create" and interrupted is not None:
+        raise FileExistsError(
+            f"{directory} holds an interrupted build; continue it with mode='resume', or replace it with "
+            "mode='overwrite'."
+        )
+    if mode == "append" and manifest is None:
+        remove_if_empty(directory)
+        raise FileNotFoundError(f"There is no index at {directory} to append to; build one there first.")
+    if manifest is None and interrupted is None and others:
+        raise FileExistsError(f"{directory} is not an index, so mode={mode!r} leaves it alone; choose another path.")
+
+
+def remove_if_empty(directory: Path) -> None:
+    """Removes the folder of an index that was never completed, unless it holds anything else."""
+    if all(_is_trace(entry.name) for entry in directory.iterdir()):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def begin_folder(directory: Path, folder: str, journal: Mapping[str, Any]) -> None:
+    """Creates the folder of a build together with its journal, in one step."""
+    side = directory / f".{folder}.beginning"
+    shutil.rmtree(side, ignore_errors=True)
+    side.mkdir(parents=True)
+    replace_json(side / JOURNAL_FILE, journal)
+    side.rename(directory / folder)
+    sync_directory(directory)
+
+
+def publish(directory: Path, manifest: Manifest) -> None:
+    """Makes the files of a manifest the index, in one step, and removes files that it does not name."""
+    for folder in {(directory / name).parent for name in named_files(manifest.files)}:
+        sync_directory(folder)
+    replace_json(directory / META_FILE, manifest.to_json())
+    sweep(directory, manifest)
+
+
+def sweep(directory: Path, manifest: Manifest | None) -> None:
+    """Removes files that no manifest names from the folders of an index.
+
+    Interrupted builds and files of other origin stay.
+    """
+    named = set() if manifest is None else named_files(manifest.files)
+    journals = [temporary_name(folder / JOURNAL_FILE) for folder in directory.glob("data-*")]
+    for side in (temporary_name(directory / META_FILE), *journals):
+        side.unlink(missing_ok=True)  # left by a writer that was killed before the rename
+    for folder in directory.glob(".data-*.beginning"):
+        shutil.rmtree(folder)
+    for folder in directory.glob("data-*"):
+        if any(name.startswith(f"{folder.name}/") for name in named):
+            for file in folder.iterdir():
+                if f"{folder.name}/{file.name}" not in named:
+                    file.unlink()
+        elif not (folder / JOURNAL_FILE).is_file():
+            shutil.rmtree(folder)
+
+
+def next_folder(manifest: Manifest | None) -> str:
+    """Returns the name of the folder for a new generation of files."""
+    return f"data-{1 if manifest is None else manifest.generation + 1}"
+
+
+def interrupted_build(directory: Path, manifest: Manifest | None) -> str | None:
+    """Returns the folder of a build that was begun and is not part of the index, or None."""
+    named = set() if manifest is None else named_files(manifest.files)
+    for journal in sorted(directory.glob(f"data-*/{JOURNAL_FILE}")):
+        if not any(name.startswith(f"{journal.parent.name}/") for name in named):
+            return journal.parent.name
+    return None
+
+
+def named_files(files: Entries) -> set[str]:
+    """Returns the names of files and of their checksums, relative to the index."""
+    names = {entry.file for entry in files.values()}
+    return names | {sums_file(name) for name in names}
+
+
+def _is_trace(name: str) -> bool:
+    """Returns whether a file is one that a writer leaves if it is killed before it began."""
+    return name in (_LOCK_FILE, _OWNER_FILE) or (name.startswith(".data-") and name.endswith(".beginning"))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "an unknown user"

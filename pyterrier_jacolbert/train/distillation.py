@@ -1,0 +1,199 @@
+"""N-way distillation with Sentence Transformers' MultiVectorEncoderTrainer.
+
+Adds to that trainer: the losses of the recipe, schedule-free optimisation whose checkpoints hold the averaged weights,
+examples stored as ids with texts looked up on access, evaluation on held-out data with warnings of divergence, a log
+and a plot.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from sentence_transformers import MultiVectorEncoder
+from transformers import PrinterCallback
+
+from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_progress_bars
+from pyterrier_jacolbert.index.storage.atomic import replacing_directory
+from pyterrier_jacolbert.train import dataset
+from pyterrier_jacolbert.train.example_files import Example
+from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
+from pyterrier_jacolbert.train.progress import Progress, checkpoint_on_interrupt, tensorboard_callback
+from pyterrier_jacolbert.train.recipe import Recipe
+from pyterrier_jacolbert.train.stages import Stage
+from pyterrier_jacolbert.train.trainer import Trainer, complete_checkpoints
+from pyterrier_jacolbert.train.training_arguments import available_device, trainer_arguments
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.model import JaColBERT
+
+
+def distill(
+    examples: Iterable[Example],
+    queries: Mapping[str, str],
+    documents: Mapping[str, str],
+    stage: Stage,
+    output: str | Path,
+    *,
+    model: str | Path | MultiVectorEncoder | None = None,
+    teacher: str | Path | MultiVectorEncoder | None = None,
+    device: str | None = None,
+    accumulate: int = 1,
+    mini_batch_size: int | None = None,
+    evaluate: Callable[[JaColBERT], float] | None = None,
+    deterministic: bool = False,
+    tensorboard: bool = False,
+    verbose: bool = True,
+) -> Path:
+    """Runs a stage, or resumes it after an interruption.
+
+    The output folder holds ``checkpoint-N`` every ``stage.save_every`` steps, which is an ordinary checkpoint of the
+    averaged weights with the state that a resumed run needs; ``log.jsonl``; ``training.png`` if matplotlib is
+    installed; and finally ``final``, with the stage in ``recipe.yaml``. A run that finds checkpoints resumes from the
+    last one and ends with the same weights as an uninterrupted run. A run that finds ``final`` returns it.
+
+    During the run, ``texts`` holds the examples and their texts, which are memory-mapped: memory holds only the ids of
+    the documents, once each, regardless of the number of examples.
+
+    With several processes (``torchrun --nproc-per-node 4 ...``) each process sees its own share of the examples.
+
+    Args:
+        examples: scored n-way examples, the positive first.
+        queries: text by qid.
+        documents: text by docno.
+        stage: settings of the stage.
+        output: folder of the run.
+        model: checkpoint to start from; None uses ``stage.start``.
+        teacher: encoder to imitate in a stage of imitation; None uses ``stage.teacher``.
+        device: ``"cpu"``, ``"cuda"``, ...; None uses a GPU if there is one. If a requested GPU is missing, training
+            falls back to the CPU with a warning.
+        accumulate: forward and backward passes per step; the memory per batch is divided by this number.
+        mini_batch_size: documents per forward pass; None encodes all of a batch at once.
+        evaluate: measure of a checkpoint on held-out data, where more is better; called at each save.
+        deterministic: whether to forbid nondeterministic algorithms of torch.
+        tensorboard: whether to write TensorBoard files to ``tensorboard`` (extra ``plot``).
+        verbose: whether to print progress: loss, learning rate, examples per second and time left.
+
+    Returns:
+        The folder of the final checkpoint.
+
+    Raises:
+        ValueError: :func:`~pyterrier_jacolbert.train.validate` rejects the examples; the batch size is not divisible by
+            the number of processes times passes; or an imitation lacks a teacher, or has one with another vocabulary
+            or other dimensions.
+        FloatingPointError: the loss became NaN or infinite; the last checkpoint before that is kept.
+        KeyboardInterrupt: the run was interrupted. A checkpoint was saved, and the message says how to resume.
+    """
+    output = Path(output)
+    final = output / "final"
+    if (final / "modules.json").is_file():
+        return final
+    device = available_device(device)
+    arguments = trainer_arguments(stage, output, device, accumulate)
+    arguments.full_determinism = deterministic
+    texts = output / "texts"
+    progress = Progress(output, stage, evaluate, verbose)
+    checkpoints = complete_checkpoints(output)
+    # The trainer would run one more step if it resumed from the last one.
+    all_steps_done = bool(checkpoints) and _is_last(checkpoints[-1], stage)
+
+    def finish(model: MultiVectorEncoder) -> None:
+        _save_final(model, stage, final)
+        shutil.rmtree(texts, ignore_errors=True)
+        progress.plot()
+
+    with arguments.main_process_first(local=False):
+        if arguments.process_index == 0:
+            if all_steps_done:
+                finish(load_checkpoint(str(checkpoints[-1]), None, device))
+            else:
+                dataset.write(examples, queries, documents, stage, texts)
+    if all_steps_done:
+        return final
+    student = _load_student(model if model is not None else stage.start, stage, device)
+    loss = _stage_loss(student, stage, teacher, mini_batch_size, device)
+    trainer = Trainer(
+        model=student,
+        args=arguments,
+        train_dataset=dataset.read(texts),
+        loss=loss,
+        callbacks=[progress, *([tensorboard_callback(output)] if tensorboard else [])],
+    )
+    _train(trainer, progress, checkpoints[-1] if checkpoints else None)
+    if trainer.is_world_process_zero():
+        with trainer.averaged_weights():
+            finish(student)
+    trainer.accelerator.wait_for_everyone()
+    return final
+
+
+def _train(trainer: Trainer, progress: Progress, checkpoint: Path | None) -> None:
+    """Trains to the end of the stage, from a checkpoint if one is given.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted, after a checkpoint was saved.
+    """
+    trainer.remove_callback(PrinterCallback)
+    progress.trainer = trainer
+    progress.start(resumed=checkpoint is not None)
+    with checkpoint_on_interrupt(progress):
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    if progress.interrupted:
+        raise KeyboardInterrupt(f"Stopped after saving step {trainer.state.global_step}; run it again to resume.")
+
+
+def _load_student(model: str | Path | MultiVectorEncoder, stage: Stage, device: str) -> MultiVectorEncoder:
+    student = model if isinstance(model, MultiVectorEncoder) else load_checkpoint(str(model), None, device)
+    _use_eager_attention(student, device)
+    backbone: Any = student[0]
+    if stage.dropout is not None:
+        for module in student.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = stage.dropout
+    backbone.document_length = stage.document_length
+    if backbone.query_expansion is not None:
+        backbone.query_expansion = {**backbone.query_expansion, "length": stage.query_length}
+    else:
+        backbone.query_length = stage.query_length
+    return student
+
+
+def _stage_loss(
+    student: MultiVectorEncoder,
+    stage: Stage,
+    teacher: str | Path | MultiVectorEncoder | None,
+    mini_batch_size: int | None,
+    device: str,
+) -> torch.nn.Module:
+    if stage.loss != "imitation":
+        return DistillationLoss(student, stage, mini_batch_size)
+    teacher = teacher if teacher is not None else stage.teacher
+    if teacher is None:
+        raise ValueError(f"The imitation stage {stage.name!r} has no encoder to imitate; set its 'teacher'.")
+    if not isinstance(teacher, MultiVectorEncoder):
+        teacher = load_checkpoint(str(teacher), None, device)
+    _use_eager_attention(teacher, device)
+    return ImitationLoss(student, teacher.to(device), mini_batch_size)
+
+
+def _use_eager_attention(model: MultiVectorEncoder, device: str) -> None:
+    if device == "cpu":
+        # On a CPU, torch's fused attention is 5 to 10 % slower (forward and backward, 64 x 128 tokens).
+        backbone: Any = model[0]
+        backbone.model.set_attn_implementation("eager")
+
+
+def _is_last(checkpoint: Path, stage: Stage) -> bool:
+    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    return bool(state["global_step"] >= (stage.steps or state["max_steps"]))
+
+
+def _save_final(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:
+    with replacing_directory(folder) as temporary:
+        with without_progress_bars():
+            model.save_pretrained(str(temporary))
+        Recipe(stage.name, (stage,)).write(temporary / "recipe.yaml")

@@ -1,0 +1,61 @@
+"""Stages, averages and sources of the recipe of JaColBERTv2.5, in the paper and in the released code.
+
+Tags of the sources: P is the paper (Clavié, arXiv 2407.20750v1), A the published ``artifact.metadata`` of
+JaColBERTv2.4, C the author's fork of ColBERT. "Assumed" marks values that no source states.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pyterrier_jacolbert.train.stages import Average, Stage
+
+DATASET = "irds:mmarco/v2/ja/train"
+
+_MAIN = Stage("main", start="bclavie/JaColBERT", examples="mmarco-ja-32way.jsonl")
+_POST = Stage("post", "main", "post-training-with-mmarco.jsonl", warmup_steps=140, save_every=1000)
+_POST_WITHOUT_MMARCO = dataclasses.replace(_POST, name="post-without-mmarco", examples="post-training.jsonl")
+
+PAPER_STAGES = (_MAIN, _POST, _POST_WITHOUT_MMARCO)
+RELEASED_CODE_STAGES = (dataclasses.replace(_MAIN, every=4, batch_size=16), _POST, _POST_WITHOUT_MMARCO)
+
+AVERAGES = (
+    Average("v2.4", ("main@best", "main@second", "main")),
+    Average("v2.5", ("post", "post-without-mmarco", "main@best", "main@second", "main")),
+)
+
+#: The source of each setting of the paper's recipe.
+PAPER_SOURCES = {
+    "start": "A (checkpoint), P section 3: JaColBERTv1",
+    "examples": "P 3.2: 3.2M lines of ColBERTv2's 64-way MS MARCO set in Japanese; P 3.8 for post-training",
+    "n_ways": "A (nway), P 3.2: the positive and 31 of 63 negatives",
+    "every": "P: every line once",
+    "batch_size": "A: 16 per process on four GPUs",
+    "steps": "A, P: one pass, 50,000 steps",
+    "schedule": "A (schedule_free), P 3.6",
+    "learning_rate": "A, P table 3",
+    "warmup_steps": "A, P: 2,500, 5 % of the steps; for post-training assumed, also 5 %",
+    "weight_decay": "A (schedule_free_wd)",
+    "max_gradient_norm": "C: gradients are not clipped with schedule-free",
+    "loss": "A (kldiv_loss), P table 4",
+    "teacher": "not used: the paper does not use imitation",
+    "normalize_student": "A (normalise_training_scores, minmax), P table 4",
+    "normalize_teacher": "P 3.3: normalised per query, offline",
+    "student_temperature": "C: none",
+    "teacher_temperature": "C: none",
+    "in_batch_negatives": "A (use_ib_negatives), P table 2",
+    "in_batch_temperature": "not used: no in-batch negatives",
+    "query_length": "A (query_maxlen)",
+    "document_length": "A (doc_maxlen), P note 14",
+    "precision": "A (amp), C: float16 with a gradient scaler",
+    "dropout": "0.1 in the starting checkpoint's config, which no source changes",
+    "save_every": "P: every 2,000 steps; for post-training assumed",
+    "seed": "C: 12345 on every process",
+}
+
+#: The source of each setting of the released code's recipe.
+RELEASED_CODE_SOURCES = {
+    **PAPER_SOURCES,
+    "every": "C, Examples.tolist: every process takes lines 0, 4, 8, ... regardless of its rank",
+    "batch_size": "A: 16 per process; four processes with the same lines amount to one batch of 16",
+}

@@ -1,1 +1,1 @@
-"""Scripts that measure speed and memory, each beside a peer in the same run."""
+"""Benchmarks of speed, memory and quality; those with a peer measure it in the same run."""

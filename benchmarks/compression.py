@@ -1,11 +1,11 @@
-"""What the compressions of an index, and its searches in two stages, lose against float16, and what they take.
+"""Measures what the compressions of an index and its two-stage searches lose against float16, and their size.
 
     python -m benchmarks.compression [--shared ../shared] [--model mini] [--keep runs/vectors]
 
-JSQuAD's 4,442 questions over 10,858 passages (JSQuAD validation and JaQuAD train), 100 results a question, by each
-quality of search that the index offers. nDCG@10 with the difference to the exact search of float16 and its 95 %
-interval (paired bootstrap over the questions, 10,000 draws); R@10 and R@100: the share of that search's first ten and
-hundred that are found. Bytes a token count every file.
+JSQuAD's 4,442 questions over 10,858 passages (JSQuAD validation and JaQuAD train), 100 results per question, with each
+quality of search that the index offers. Prints nDCG@10 and its difference from the exact search of float16 with a 95 %
+interval (paired bootstrap over the questions, 10,000 draws), and R@10 and R@100, the shares of that search's first ten
+and first hundred documents that are found. Bytes per token count every file.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pandas as pd
 import pyterrier as pt
 from ir_measures import nDCG
 
-from benchmarks import arguments as common
-from benchmarks.collections import Encoded
-from benchmarks.intervals import difference
+from benchmarks.arguments import benchmark_parser
+from benchmarks.collections import EncodedCollection
+from benchmarks.intervals import mean_with_interval
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
 from pyterrier_jacolbert.index.limits import COMPRESSIONS
 
@@ -28,40 +28,39 @@ DEPTH = 100
 
 
 def main() -> None:
-    parser = common.parser(__doc__, "shared", "model", "keep")
-    arguments = parser.parse_args()
-    encoded = Encoded(arguments.shared, arguments.keep, JaColBERT(arguments.model, verbose=True))
-    topics = encoded.topics(arguments.shared)
+    args = benchmark_parser(__doc__, "shared", "model", "keep").parse_args()
+    collection = EncodedCollection(args.shared, args.keep, JaColBERT(args.model, verbose=True))
+    topics = collection.topics(args.shared)
     qrels = topics.rename(columns={"relevant": "docno"})[["qid", "docno"]].assign(label=1)
-    print("| compression | search | bytes a token | nDCG@10 | difference (95 %) | R@10 | R@100 |")
+    print("| compression | search | bytes per token | nDCG@10 | difference (95 %) | R@10 | R@100 |")
     print("|---|---|---|---|---|---|---|")
     reference = pd.DataFrame()
-    expected = np.empty(0)
+    reference_values = np.empty(0)
     for compression in COMPRESSIONS:
         with tempfile.TemporaryDirectory() as folder:
-            indexer = JaColBERTIndexer(Path(folder) / "index", arguments.model, compression=compression)
-            index = indexer.index(encoded.documents())
+            indexer = JaColBERTIndexer(Path(folder) / "index", args.model, compression=compression)
+            index = indexer.index(collection.documents())
             size = index.stats()["bytes_per_token"]
-            two_stages = index.token_vectors().two_stage_lane is not None
-            for quality in ("exact", "balanced", "fast") if two_stages else ("exact",):
+            two_stage = index.token_vectors().two_stage_scorer is not None
+            for quality in ("exact", "balanced", "fast") if two_stage else ("exact",):
                 retriever = index.retriever(num_results=DEPTH, quality=quality)
                 ranking = pd.DataFrame(retriever(topics[["qid", "query_embs"]]))
-                found = pt.Evaluate(ranking, qrels, [nDCG @ 10], perquery=True)
-                measures = np.array([found.get(qid, {}).get("nDCG@10", 0.0) for qid in topics["qid"]])
+                by_query = pt.Evaluate(ranking, qrels, [nDCG @ 10], perquery=True)
+                values = np.array([by_query.get(qid, {}).get("nDCG@10", 0.0) for qid in topics["qid"]])
                 if reference.empty:
-                    reference, expected = ranking, measures
-                shares = " | ".join(f"{share(ranking, reference, depth):.4f}" for depth in (10, DEPTH))
+                    reference, reference_values = ranking, values
+                shares = " | ".join(f"{overlap(ranking, reference, depth):.4f}" for depth in (10, DEPTH))
                 print(
-                    f"| {compression} | {quality} | {size:.1f} | {measures.mean():.4f} "
-                    f"| {difference(measures - expected)} | {shares} |",
+                    f"| {compression} | {quality} | {size:.1f} | {values.mean():.4f} "
+                    f"| {mean_with_interval(values - reference_values)} | {shares} |",
                     flush=True,
                 )
 
 
-def share(ranking: pd.DataFrame, reference: pd.DataFrame, depth: int) -> float:
-    """The share of a reference's first documents that are among as many first ones of a ranking."""
-    first, best = (run.loc[run["rank"] < depth, ["qid", "docno"]] for run in (ranking, reference))
-    return len(first.merge(best, on=["qid", "docno"])) / len(best)
+def overlap(ranking: pd.DataFrame, reference: pd.DataFrame, depth: int) -> float:
+    """Returns the share of a reference's first documents that are among a ranking's first, to the same depth."""
+    found, expected = (run.loc[run["rank"] < depth, ["qid", "docno"]] for run in (ranking, reference))
+    return len(found.merge(expected, on=["qid", "docno"])) / len(expected)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What importing the package adds to importing PyTerrier, each in fresh processes, alternating in one run.
+"""Measures the seconds that importing the package adds to importing PyTerrier.
 
     python -m benchmarks.import_time [--repeats 15]
 
-Prints one JSON line with the medians in seconds.
+Every import runs in a fresh process; the two kinds alternate. Prints one JSON line with medians in seconds.
 """
 
 from __future__ import annotations
@@ -13,23 +13,18 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks import arguments as common
+from benchmarks.arguments import benchmark_parser
 
 SCRIPT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
-def seconds(statement: str) -> float:
-    """How long a statement takes in a fresh process, the start of Python left out."""
-    done = subprocess.run([sys.executable, "-c", SCRIPT.format(statement)], capture_output=True, text=True, check=True)
-    return float(done.stdout)
-
-
 def main() -> None:
-    parser = common.parser(__doc__)
-    parser.add_argument("--repeats", type=int, default=15)
-    arguments = parser.parse_args()
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--repeats", type=int, default=15, help="number of pairs of processes (default: 15)")
+    args = parser.parse_args()
     both = "import pyterrier, pyterrier_jacolbert"
-    pairs = [(seconds("import pyterrier"), seconds(both)) for _ in range(arguments.repeats + 1)][1:]
+    # The first pair warms the file cache.
+    pairs = [(seconds("import pyterrier"), seconds(both)) for _ in range(args.repeats + 1)][1:]
     figures = {
         "pyterrier": statistics.median(alone for alone, _ in pairs),
         "pyterrier and pyterrier_jacolbert": statistics.median(together for _, together in pairs),
@@ -37,6 +32,14 @@ def main() -> None:
         "load_1min": os.getloadavg()[0],
     }
     print(json.dumps(figures))
+
+
+def seconds(statement: str) -> float:
+    """Returns the duration of a statement in a fresh process, without the start of Python."""
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(statement)], capture_output=True, text=True, check=True
+    )
+    return float(process.stdout)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Differences of two systems, question by question."""
+"""Confidence intervals of the difference between two systems."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import numpy as np
 _DRAWS = 10_000
 
 
-def difference(gains: np.ndarray) -> str:
-    """The mean of what each question gained, with its 95 % interval: a bootstrap over the questions, 10,000 draws."""
-    draws = np.random.default_rng(0).choice(gains, (_DRAWS, len(gains))).mean(axis=1)
-    low, high = np.percentile(draws, [2.5, 97.5])
-    return f"{gains.mean():+.4f} [{low:+.4f}, {high:+.4f}]"
+def mean_with_interval(differences: np.ndarray) -> str:
+    """Formats the mean of per-question differences with its 95 % interval (bootstrap, 10,000 draws of questions)."""
+    means = np.random.default_rng(0).choice(differences, (_DRAWS, len(differences))).mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{differences.mean():+.4f} [{low:+.4f}, {high:+.4f}]"

@@ -1,9 +1,10 @@
-"""The checkpoint that ships, ``mini``, beside BM25 and the encoder it was made from, on all of JSQuAD validation.
+"""Compares ``mini``, the checkpoint that ships with the package, with BM25 and its source encoder on JSQuAD validation.
 
     python -m benchmarks.mini [--model mini] [--shared ../shared]
 
-1,145 paragraphs, 4,442 questions, text form "TITLE TEXT", float16 and exact search. p-values: paired t-tests against
-the model, over the questions. me5-small-ja is used with its own token vectors (12 layers, 384 numbers), as it comes.
+1,145 paragraphs, 4,442 questions, text form "TITLE TEXT", float16 and exact search. p-values are those of paired
+t-tests against the model over the questions. me5-small-ja is used with its own token vectors (12 layers, 384
+dimensions).
 """
 
 from __future__ import annotations
@@ -16,21 +17,17 @@ import pyterrier as pt
 from ir_measures import R, nDCG
 
 import pyterrier_jacolbert as pj
-from benchmarks import arguments as common
-from examples.me5 import me5_model
+from benchmarks.arguments import benchmark_parser
+from benchmarks.collections import me5
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25
 
 
 def main() -> None:
-    parser = common.parser(__doc__, "shared", "model")
-    arguments = parser.parse_args()
-    pj.datasets.use_local(arguments.shared / "data")
+    args = benchmark_parser(__doc__, "shared", "model").parse_args()
+    pj.datasets.use_local(args.shared / "data")
     dataset = pt.get_dataset("jacolbert:jsquad/validation")
     docs = pd.DataFrame(dataset.get_corpus_iter(verbose=False))
-    models = {
-        arguments.model: JaColBERT(arguments.model),
-        "me5-small-ja, MaxSim": me5_model(arguments.shared / "models" / "me5-small-ja"),
-    }
+    models = {args.model: JaColBERT(args.model), "me5-small-ja, MaxSim": me5(args.shared)}
     with tempfile.TemporaryDirectory() as folder:
         indexes = {
             name: JaColBERTIndexer(
@@ -41,7 +38,7 @@ def main() -> None:
         bm25 = JapaneseBM25(Path(folder) / "bm25", title_field="title").index(docs)
         systems = {name: index.retriever(num_results=100) for name, index in indexes.items()}
         systems["BM25"] = bm25.retriever(num_results=100)
-        systems[f"BM25 % 100 >> {arguments.model}"] = bm25.retriever() % 100 >> indexes[arguments.model].scorer()
+        systems[f"BM25 % 100 >> {args.model}"] = bm25.retriever() % 100 >> indexes[args.model].scorer()
         table = pt.Experiment(
             systems, dataset.get_topics(), dataset.get_qrels(), [nDCG @ 10, R @ 1, R @ 3, R @ 10], baseline=0
         )
@@ -50,7 +47,7 @@ def main() -> None:
         }
     columns = ["name", "nDCG@10", "nDCG@10 p-value", "R@1", "R@1 p-value", "R@3", "R@10"]
     print(table[columns].to_string(index=False, float_format="{:.4g}".format))
-    print("indexes in float16:", ", ".join(f"{name} {size:.0f} MiB" for name, size in sizes.items()))
+    print("Indexes in float16:", ", ".join(f"{name} {size:.0f} MiB" for name, size in sizes.items()))
 
 
 if __name__ == "__main__":

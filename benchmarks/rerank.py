@@ -1,15 +1,16 @@
-"""Re-ranking 1,000 BM25 candidates: from an index, from float32 in memory, and from their text; and feedback.
+"""Measures re-ranking of 1,000 BM25 candidates, from an index, from memory and from text; and ColBERT-PRF.
 
     python -m benchmarks.rerank [--shared ../shared] [--model mini] [--keep runs/vectors] [--queries 100] [--texts 2]
 
-10,858 passages (JSQuAD validation and JaQuAD train), JSQuAD's questions, already encoded. Milliseconds a query, medians
-for one query at a time; "frame" is all queries in one frame, a query. ``index.scorer()`` is timed as a pipeline runs
-it, from frame to frame; float32 in memory is how colbert-ai re-ranks (the candidates' vectors gathered into one padded
-block, a product and a maximum, by torch, with ``OMP_NUM_THREADS`` threads) without any frame. The text of candidates is
-encoded anew for each query, for some queries only.
+JSQuAD's questions, already encoded, over 10,858 passages (JSQuAD validation and JaQuAD train). Prints medians of
+milliseconds per query for one query at a time, and milliseconds per query for all queries in one frame.
+``index.scorer()`` is timed as a pipeline runs it, from frame to frame. float32 in memory re-ranks as colbert-ai does:
+it gathers the candidates' vectors into one padded block and takes a product and a maximum, by torch, with
+``OMP_NUM_THREADS`` threads; only this scoring is timed. ``text_scorer()`` encodes the candidates of every query, and is
+measured on a few queries only.
 
-Then ColBERT-PRF on the same index: nDCG@10 and R@100 of all 4,442 questions without it and with it, by ``beta``, with
-the 95 % interval of the difference (paired bootstrap over the questions). Its other settings are the paper's.
+Then measures ColBERT-PRF on the same index, by ``beta``: nDCG@10 and R@100 of all 4,442 questions, and the difference
+from no feedback with its 95 % interval (paired bootstrap over the questions). The other settings are the paper's.
 """
 
 from __future__ import annotations
@@ -21,143 +22,170 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
+import torch
 from ir_measures import R, nDCG
 
-from benchmarks import arguments as common
-from benchmarks.collections import Encoded, passages, questions
-from benchmarks.intervals import difference
-from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25
+from benchmarks.arguments import benchmark_parser
+from benchmarks.collections import EncodedCollection, passages, questions
+from benchmarks.intervals import mean_with_interval
+from pyterrier_jacolbert import JaColBERT, JaColBERTIndex, JaColBERTIndexer, JapaneseBM25
 
 CANDIDATES = 1000
 BETAS = (0.1, 0.5, 1.0)
 
 
 def main() -> None:
-    parser = common.parser(__doc__, "shared", "model", "keep")
-    parser.add_argument("--queries", type=int, default=100)
-    parser.add_argument("--texts", type=int, default=2, help="queries whose candidates are encoded")
-    parser.add_argument("--feedback", action=argparse.BooleanOptionalAction, default=True)
-    arguments = parser.parse_args()
-    model = JaColBERT(arguments.model, verbose=False)
-    encoded = Encoded(arguments.shared, arguments.keep, model)
-    topics = encoded.topics(arguments.shared)
-    topics["query"] = questions(arguments.shared)["query"]
+    parser = benchmark_parser(__doc__, "shared", "model", "keep")
+    parser.add_argument("--queries", type=int, default=100, help="number of questions to re-rank (default: 100)")
+    parser.add_argument("--texts", type=int, default=2, help="questions whose candidates are encoded (default: 2)")
+    parser.add_argument(
+        "--feedback", action=argparse.BooleanOptionalAction, default=True, help="measure ColBERT-PRF, too (default)"
+    )
+    args = parser.parse_args()
+    model = JaColBERT(args.model, verbose=False)
+    collection = EncodedCollection(args.shared, args.keep, model)
+    topics = collection.topics(args.shared)
     qrels = topics.rename(columns={"relevant": "docno"})[["qid", "docno"]].assign(label=1)
-    texts = {doc["docno"]: doc["text"] for doc in passages(arguments.shared)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         indexes = {
-            compression: JaColBERTIndexer(folder / compression, arguments.model, compression=compression).index(
-                encoded.documents()
+            compression: JaColBERTIndexer(folder / compression, args.model, compression=compression).index(
+                collection.documents()
             )
             for compression in ("int8", "4bit")
         }
-        bm25 = JapaneseBM25(folder / "bm25").index({"docno": docno, "text": text} for docno, text in texts.items())
-        sample = topics.sample(arguments.queries, random_state=0)
-        candidates = bm25.retriever(num_results=CANDIDATES)(sample[["qid", "query"]])
-        candidates = candidates.merge(sample[["qid", "query_embs"]], on="qid")
-        candidates["text"] = candidates["docno"].map(texts)
-        each = len(candidates) / len(sample)
-        print(f"{each:.0f} candidates a query, {os.environ.get('OMP_NUM_THREADS', 'all')} threads")
-        print("| re-ranked by | ms a query | frame | nDCG@10 | float32's first ten |\n|---|---|---|---|---|")
-        in_memory = InMemory(encoded)
-        systems: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
-            "float32 in memory": in_memory,
-            **{f"index.scorer(), {compression}": index.scorer() for compression, index in indexes.items()},
-            "text_scorer()": model.text_scorer(),
-        }
-        few = sample["qid"].iloc[: arguments.texts].tolist()
-        best = first_ten(in_memory(candidates))
-        for name, system in systems.items():
-            asked = candidates[candidates["qid"].isin(few)] if name == "text_scorer()" else candidates
-            row(name, system, asked, qrels, best, in_memory)
-        if arguments.feedback:
-            feedback(indexes["int8"], topics.drop(columns=["query", "relevant"]), qrels)
+        candidates = bm25_candidates(args, topics, folder / "bm25")
+        n_queries = candidates["qid"].nunique()
+        threads = os.environ.get("OMP_NUM_THREADS", "all")
+        print(f"{len(candidates) / n_queries:.0f} candidates per query, {threads} threads")
+        in_memory = InMemoryReranker(collection)
+        benchmark = RerankingBenchmark(candidates, qrels, in_memory)
+        benchmark.print_row("float32 in memory", in_memory)
+        for compression, index in indexes.items():
+            benchmark.print_row(f"index.scorer(), {compression}", index.scorer())
+        benchmark.print_row("text_scorer()", model.text_scorer(), max_queries=args.texts)
+        if args.feedback:
+            print_feedback(indexes["int8"], topics[["qid", "query_embs"]], qrels)
 
 
-class InMemory:
-    """MaxSim of padded blocks of float32, by torch."""
+def bm25_candidates(args: argparse.Namespace, topics: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Returns the BM25 candidates of a sample of the questions, with ``query_embs`` and ``text``."""
+    texts = {doc["docno"]: doc["text"] for doc in passages(args.shared)}
+    bm25 = JapaneseBM25(folder).index({"docno": docno, "text": text} for docno, text in texts.items())
+    sample = topics.assign(query=questions(args.shared)["query"]).sample(args.queries, random_state=0)
+    candidates = bm25.retriever(num_results=CANDIDATES)(sample[["qid", "query"]])
+    candidates = candidates.merge(sample[["qid", "query_embs"]], on="qid")
+    return candidates.assign(text=candidates["docno"].map(texts))
 
-    def __init__(self, encoded: Encoded) -> None:
-        import torch
 
-        self.torch = torch
-        self.vectors = torch.from_numpy(np.asarray(encoded.vectors, dtype=np.float32))
-        self.starts = encoded.starts
-        self.docids = {docno: number for number, docno in enumerate(encoded.docnos)}
-        self.spent = 0.0
+class InMemoryReranker:
+    """MaxSim of padded blocks of float32, by torch.
 
-    def __call__(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """Scores a frame; ``spent`` is what the scoring alone took, in seconds."""
-        self.spent = 0.0
-        scores = np.empty(len(inp), dtype=np.float32)
-        for rows in inp.groupby("qid", sort=False).indices.values():
-            query = self.torch.from_numpy(inp["query_embs"].iloc[rows[0]])
-            docids = np.array([self.docids[docno] for docno in inp["docno"].iloc[rows]])
-            begun = time.perf_counter()
-            lengths = self.starts[docids + 1] - self.starts[docids]
-            places = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1) + self.starts[docids][:, None]
-            block = self.vectors[self.torch.from_numpy(places)]  # the last vector repeated moves no maximum
+    Attributes:
+        scoring_seconds: duration of the scoring alone in the last call.
+    """
+
+    def __init__(self, collection: EncodedCollection) -> None:
+        self._vectors = torch.from_numpy(np.asarray(collection.vectors, dtype=np.float32))
+        self._starts = collection.starts
+        self._docids = {docno: docid for docid, docno in enumerate(collection.docnos)}
+        self.scoring_seconds = 0.0
+
+    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Scores and ranks the documents of a frame."""
+        self.scoring_seconds = 0.0
+        scores = np.empty(len(frame), dtype=np.float32)
+        for rows in frame.groupby("qid", sort=False).indices.values():
+            query = torch.from_numpy(frame["query_embs"].iloc[rows[0]])
+            docids = np.array([self._docids[docno] for docno in frame["docno"].iloc[rows]])
+            start = time.perf_counter()
+            lengths = self._starts[docids + 1] - self._starts[docids]
+            # Shorter documents repeat their last vector, which changes no maximum.
+            positions = np.minimum(np.arange(lengths.max()), lengths[:, None] - 1) + self._starts[docids][:, None]
+            block = self._vectors[torch.from_numpy(positions)]
             scores[rows] = (block @ query.T).amax(1).sum(1).numpy()
-            self.spent += time.perf_counter() - begun
-        return pt.model.add_ranks(inp.assign(score=scores))
+            self.scoring_seconds += time.perf_counter() - start
+        return pt.model.add_ranks(frame.assign(score=scores))
 
 
-def row(
-    name: str,
-    system: Callable[[pd.DataFrame], pd.DataFrame],
-    candidates: pd.DataFrame,
-    qrels: pd.DataFrame,
-    best: dict[str, set[str]],
-    in_memory: InMemory,
-) -> None:
-    """Prints a line of the table."""
+class RerankingBenchmark:
+    """Measures re-rankers on the same candidates, and prints a table. Creating it prints the head.
 
-    def seconds(frame: pd.DataFrame) -> float:
-        begun = time.perf_counter()
-        system(frame)
-        return in_memory.spent if system is in_memory else time.perf_counter() - begun
+    Args:
+        candidates: frame to re-rank.
+        qrels: judgements.
+        reference: re-ranker whose first ten documents count as found.
+    """
 
-    frames = [frame.reset_index(drop=True) for _, frame in candidates.groupby("qid", sort=False)]
-    if len(frames) > 2:
-        seconds(frames[0])  # compiles kernels, opens files
-    alone = statistics.median(map(seconds, frames))
-    together = min(seconds(candidates) for _ in range(3)) / len(frames) if len(frames) > 2 else None
-    ranking = system(candidates)
-    found = pt.Evaluate(ranking, qrels[qrels["qid"].isin(candidates["qid"])], [nDCG @ 10])["nDCG@10"]
-    shares = [len(names & best[qid]) / len(best[qid]) for qid, names in first_ten(ranking).items()]
-    frame = "" if together is None else f"{together * 1000:.1f}"
-    cells = [f"{alone * 1000:.1f}", frame, f"{found:.4f}", f"{np.mean(shares):.4f}"]
-    print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    def __init__(self, candidates: pd.DataFrame, qrels: pd.DataFrame, reference: InMemoryReranker) -> None:
+        self._candidates = candidates
+        self._qrels = qrels
+        self._reference = first_ten(reference(candidates))
+        print("| re-ranker | ms per query | in one frame | nDCG@10 | float32's first ten |\n|---|---|---|---|---|")
+
+    def print_row(
+        self, name: str, reranker: Callable[[pd.DataFrame], pd.DataFrame], max_queries: int | None = None
+    ) -> None:
+        """Measures a re-ranker.
+
+        Args:
+            name: for the table.
+            reranker: from frame to frame.
+            max_queries: number of queries to measure; None measures all.
+        """
+        queries = self._candidates["qid"].drop_duplicates().head(max_queries or len(self._candidates))
+        candidates = self._candidates[self._candidates["qid"].isin(queries)]
+        frames = [frame.reset_index(drop=True) for _, frame in candidates.groupby("qid", sort=False)]
+        enough = len(frames) > 2
+        if enough:
+            _seconds(reranker, frames[0])  # compiles kernels, opens files
+        milliseconds = statistics.median(_seconds(reranker, frame) for frame in frames) * 1000
+        together = ""
+        if enough:
+            together = f"{min(_seconds(reranker, candidates) for _ in range(3)) / len(frames) * 1000:.1f}"
+        ranking = reranker(candidates)
+        qrels = self._qrels[self._qrels["qid"].isin(candidates["qid"])]
+        ndcg = pt.Evaluate(ranking, qrels, [nDCG @ 10])["nDCG@10"]
+        shares = [
+            len(docnos & self._reference[qid]) / len(self._reference[qid]) for qid, docnos in first_ten(ranking).items()
+        ]
+        print(f"| {name} | {milliseconds:.1f} | {together} | {ndcg:.4f} | {np.mean(shares):.4f} |", flush=True)
+
+
+def _seconds(reranker: Callable[[pd.DataFrame], pd.DataFrame], frame: pd.DataFrame) -> float:
+    start = time.perf_counter()
+    reranker(frame)
+    if isinstance(reranker, InMemoryReranker):
+        return reranker.scoring_seconds
+    return time.perf_counter() - start
 
 
 def first_ten(ranking: pd.DataFrame) -> dict[str, set[str]]:
-    """The first ten documents of each query."""
+    """Returns the first ten documents of each query."""
     return {qid: set(rows["docno"]) for qid, rows in ranking[ranking["rank"] < 10].groupby("qid")}
 
 
-def feedback(index: Any, topics: pd.DataFrame, qrels: pd.DataFrame) -> None:  # noqa: ANN401
-    """Prints what ColBERT-PRF changes."""
+def print_feedback(index: JaColBERTIndex, topics: pd.DataFrame, qrels: pd.DataFrame) -> None:
+    """Measures ColBERT-PRF for each beta, and prints a table."""
     retriever = index.retriever(num_results=100)
     measures = [nDCG @ 10, R @ 100]
 
-    def evaluated(pipeline: pt.Transformer) -> np.ndarray:
-        found = pt.Evaluate(pipeline(topics), qrels, measures, perquery=True)
-        return np.array([[found[qid][str(measure)] for measure in measures] for qid in topics["qid"]])
+    def evaluate(pipeline: pt.Transformer) -> np.ndarray:
+        by_query = pt.Evaluate(pipeline(topics), qrels, measures, perquery=True)
+        return np.array([[by_query[qid][str(measure)] for measure in measures] for qid in topics["qid"]])
 
-    before = evaluated(retriever)
+    before = evaluate(retriever)
     print("| feedback | nDCG@10 | difference (95 %) | R@100 | difference (95 %) |\n|---|---|---|---|---|")
     print(f"| none | {before[:, 0].mean():.4f} | | {before[:, 1].mean():.4f} | |")
     for beta in BETAS:
-        after = evaluated(retriever >> index.prf(beta=beta) >> retriever)
+        after = evaluate(retriever >> index.prf(beta=beta) >> retriever)
         cells = []
-        for values, gains in zip(after.T, (after - before).T, strict=True):
-            cells += [f"{values.mean():.4f}", difference(gains)]
+        for values, differences in zip(after.T, (after - before).T, strict=True):
+            cells += [f"{values.mean():.4f}", mean_with_interval(differences)]
         print(f"| beta {beta} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,10 +1,11 @@
-"""Many searches from several threads over one index, while it is appended to and deleted from.
+"""Searches an index from several threads while documents are appended to it and deleted from it.
 
     python -m benchmarks.soak [--searches 20000] [--threads 8] [--compression int8]
 
-2,000 synthetic documents of 20 tokens; a writer appends and deletes some all the while. Each result must be that of a
-committed state, and the process must not grow. Prints searches, changes, the states that were met, results of no state
-(0 is right), and anonymous memory after the first tenth and at the end.
+The index starts with 2,000 synthetic documents of 20 tokens; one writer appends and deletes throughout. Every result
+must be that of a committed state, and memory must not grow. Prints one JSON line: numbers of searches, of changes, of
+states that searches saw, and of results that belong to no state (which must be 0); failures; and anonymous memory after
+a tenth of the searches and at the end.
 """
 
 from __future__ import annotations
@@ -19,98 +20,117 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks import arguments as common
+from benchmarks.arguments import benchmark_parser
+from benchmarks.memory import anonymous_bytes
 from pyterrier_jacolbert import JaColBERTIndex, JaColBERTIndexer
-from pyterrier_jacolbert.index import build
+from pyterrier_jacolbert.index.codecs import training
 
 DIM = 64
-QUERIES = 5
+N_QUERIES = 5
 
 
 def main() -> None:
-    parser = common.parser(__doc__)
-    parser.add_argument("--searches", type=int, default=20_000)
-    parser.add_argument("--threads", type=int, default=8)
-    parser.add_argument("--compression", default="int8")
-    arguments = parser.parse_args()
-    build.INT8_CENTROIDS_TOKENS = 1000  # two stages, also in so small an index
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--searches", type=int, default=20_000, help="number of searches (default: 20000)")
+    parser.add_argument("--threads", type=int, default=8, help="number of threads that search (default: 8)")
+    parser.add_argument("--compression", default="int8", help="compression of the index (default: int8)")
+    args = parser.parse_args()
+    training.INT8_CENTROIDS_TOKENS = 1000  # so that even a small index is searched in two stages
     topics = pd.DataFrame(
-        {"qid": [str(i) for i in range(QUERIES)], "query_embs": [vectors(-1 - i, 8) for i in range(QUERIES)]}
+        {
+            "qid": [str(number) for number in range(N_QUERIES)],
+            "query_embs": [unit_vectors(-1 - number, 8) for number in range(N_QUERIES)],
+        }
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "index"
-        settings: dict[str, Any] = {"compression": arguments.compression, "n_centroids": 256}
+        settings: dict[str, Any] = {"compression": args.compression, "n_centroids": 256}
         index = JaColBERTIndexer(path, "unused/name", **settings).index(documents(range(2000)))
-        states = {result(JaColBERTIndex(path), topics)}
-        left, met, failures = [arguments.searches], set(), []
-        lock = threading.Lock()
-
-        def search() -> None:
-            try:
-                while True:
-                    with lock:
-                        if left[0] <= 0 or failures:
-                            return
-                        left[0] -= 1
-                    found = result(index, topics)
-                    with lock:
-                        met.add(found)
-            except BaseException as error:
-                failures.append(error)
-
-        workers = [threading.Thread(target=search) for _ in range(arguments.threads)]
-        for worker in workers:
-            worker.start()
-        changes, early = 0, 0
-        while any(worker.is_alive() for worker in workers):
-            if changes % 2:
-                index.delete([f"d{2000 + changes // 2 * 10}"])
+        states = {search_result(JaColBERTIndex(path), topics)}
+        searches = Searches(index, topics, args.searches)
+        searches.start(args.threads)
+        n_changes, early_bytes = 0, 0
+        while searches.running():
+            if n_changes % 2:
+                index.delete([f"d{2000 + n_changes // 2 * 10}"])
             else:
-                index.append(documents(range(2000 + changes * 5, 2000 + changes * 5 + 10)))
-            states.add(result(JaColBERTIndex(path), topics))
-            changes += 1
-            if not early and left[0] < 0.9 * arguments.searches:
-                early = anonymous()
-        for worker in workers:
-            worker.join()
-        facts = {
-            "searches": arguments.searches - left[0],
-            "changes": changes,
-            "states_met": len(met & states),
-            "of_no_state": len(met - states),
-            "failures": [repr(error) for error in failures],
-            "anonymous_mb_early": early / 1e6,
-            "anonymous_mb_end": anonymous() / 1e6,
+                index.append(documents(range(2000 + n_changes * 5, 2000 + n_changes * 5 + 10)))
+            states.add(search_result(JaColBERTIndex(path), topics))
+            n_changes += 1
+            if not early_bytes and searches.remaining < 0.9 * args.searches:
+                early_bytes = anonymous_bytes()
+        figures = {
+            "searches": args.searches - searches.remaining,
+            "changes": n_changes,
+            "states_seen": len(searches.results & states),
+            "results_of_no_state": len(searches.results - states),
+            "failures": [repr(error) for error in searches.failures],
+            "anonymous_mb_early": early_bytes / 1e6,
+            "anonymous_mb_end": anonymous_bytes() / 1e6,
         }
-    print(json.dumps(facts))
+    print(json.dumps(figures))
 
 
-def result(index: JaColBERTIndex, topics: pd.DataFrame) -> int:
-    """A number for what a search finds."""
-    found = index.retriever(num_results=20)(topics)
-    return hash(tuple(map(tuple, found[["qid", "docno", "score"]].to_numpy().tolist())))
+class Searches:
+    """Searches in several threads until a number of searches is done or one fails.
+
+    Attributes:
+        remaining: number of searches to do.
+        results: distinct results.
+        failures: errors.
+    """
+
+    def __init__(self, index: JaColBERTIndex, topics: pd.DataFrame, count: int) -> None:
+        self.remaining = count
+        self.results: set[int] = set()
+        self.failures: list[BaseException] = []
+        self._index = index
+        self._topics = topics
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+
+    def start(self, n_threads: int) -> None:
+        """Starts the threads."""
+        self._threads = [threading.Thread(target=self._run) for _ in range(n_threads)]
+        for thread in self._threads:
+            thread.start()
+
+    def running(self) -> bool:
+        """Returns whether a thread is still searching."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._lock:
+                    if self.remaining <= 0 or self.failures:
+                        return
+                    self.remaining -= 1
+                result = search_result(self._index, self._topics)
+                with self._lock:
+                    self.results.add(result)
+        except BaseException as error:
+            self.failures.append(error)
+
+
+def search_result(index: JaColBERTIndex, topics: pd.DataFrame) -> int:
+    """Searches, and returns a hash of the ranking."""
+    ranking = index.retriever(num_results=20)(topics)
+    return hash(tuple(map(tuple, ranking[["qid", "docno", "score"]].to_numpy().tolist())))
 
 
 def documents(numbers: range) -> Iterator[dict[str, Any]]:
-    """Documents that depend on their numbers alone."""
+    """Yields documents of 20 tokens that depend only on their numbers."""
     for number in numbers:
-        yield {"docno": f"d{number}", "doc_embs": vectors(number, 20)}
+        yield {"docno": f"d{number}", "doc_embs": unit_vectors(number, 20)}
 
 
-def vectors(number: int, tokens: int) -> np.ndarray:
-    """Unit vectors around some directions."""
-    draws = np.random.default_rng(abs(number) * 2 + (number < 0))
-    centres = np.random.default_rng(0).standard_normal((300, DIM))
-    rows = centres[draws.integers(300, size=tokens)] + 0.5 * draws.standard_normal((tokens, DIM))
+def unit_vectors(number: int, n_tokens: int) -> np.ndarray:
+    """Returns unit vectors around 300 directions, which depend only on the number: float32 ``(n_tokens, 64)``."""
+    rng = np.random.default_rng(abs(number) * 2 + (number < 0))
+    directions = np.random.default_rng(0).standard_normal((300, DIM))
+    rows = directions[rng.integers(300, size=n_tokens)] + 0.5 * rng.standard_normal((n_tokens, DIM))
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-
-
-def anonymous() -> int:
-    """Bytes of anonymous memory (Linux)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Programs that show how the parts fit together."""
+"""Example programs: search, experiments and training."""

@@ -1,11 +1,12 @@
 # %% [markdown]
-# # A small model from a pipeline
+# # Distil a small model from a pipeline
 #
-# Anything that scores documents can teach. Here a pipeline, BM25 and the checkpoint `mini` added up, teaches a student
-# with one of `mini`'s nine layers, in a minute or two on two cores. The collection is the demo's, so the figures show
-# that the machinery works and not how good a model can get: `examples/train_mini.py` is the same at full size.
+# Any pipeline that scores documents can be a teacher. Here the sum of BM25 and the checkpoint `mini` teaches a student
+# that has one of the nine layers of `mini`, in a minute or two on two cores. The demo collection is tiny, so the
+# figures show that the machinery works, not how good a model can get: `examples/train_mini.py` does the same at full
+# size.
 #
-# Needs the extra `train`: `pip install "pyterrier-jacolbert[train]"`.
+# This notebook needs the extra `train`: `pip install "pyterrier-jacolbert[train]"`.
 
 # %%
 import tempfile
@@ -18,10 +19,7 @@ from IPython.display import display
 from ir_measures import RR, nDCG
 
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25, plots
-from pyterrier_jacolbert.train.distill import distill
-from pyterrier_jacolbert.train.examples import ensemble, mine, read, save, score
-from pyterrier_jacolbert.train.recipe import Stage
-from pyterrier_jacolbert.train.student import keep_layers
+from pyterrier_jacolbert.train import Stage, distill, ensemble, keep_layers, mine, read, save, score
 
 warnings.filterwarnings("ignore", message="The index is in a temporary directory")
 folder = tempfile.TemporaryDirectory()
@@ -33,16 +31,16 @@ texts = {doc["docno"]: f"{doc['title']} {doc['text']}" for doc in docs}
 topics, qrels = demo.get_topics(), demo.get_qrels()
 
 # %% [markdown]
-# Every third question is held out: no example is made of it.
+# Every third question is held out: no example is mined from it.
 
 # %%
 held_out, training = topics.iloc[::3], topics.drop(topics.index[::3])
-print(f"{len(training)} questions to learn from, {len(held_out)} held out")
+print(f"{len(training)} training questions, {len(held_out)} held out")
 
 # %% [markdown]
 # ## The teacher is a pipeline
 #
-# `ensemble` adds up the normalised scores of re-rankers.
+# `ensemble` sums the normalised scores of several re-rankers.
 
 # %%
 mini = JaColBERT("mini", dtype="float32")
@@ -51,8 +49,9 @@ lexical = JapaneseBM25(runs / "demo.bm25", title_field="title").index(docs)
 teacher = ensemble(lexical.scorer(), index.scorer())
 
 # %% [markdown]
-# `mine` makes an example of each question and each of its answers, with other documents that a pipeline finds for it;
-# `score` has the teacher score them; `save` writes them as they come, and goes on where an interrupted one stopped.
+# `mine` builds an example from each question and each of its answers, and adds other documents that a pipeline
+# retrieves. `score` scores the documents with the teacher. `save` writes the examples as they arrive, and resumes an
+# interrupted write.
 
 # %%
 candidates = (lexical.retriever() % 20 | index.retriever() % 20) >> teacher
@@ -66,7 +65,7 @@ pd.DataFrame({"docno": first.docnos, "teacher": first.scores}).round(3)
 # %% [markdown]
 # ## The student
 #
-# One of the nine layers of `mini`. As it is, it has lost much of what `mini` knew.
+# The student has one of the nine layers of `mini`. Before training it has lost much of what `mini` knows.
 
 # %%
 student = keep_layers(mini.encoder.model, 1)
@@ -74,7 +73,7 @@ print(f"{len(mini.encoder.model[0].model.encoder.layer)} layers become {len(stud
 
 
 def searcher(checkpoint: object) -> pt.Transformer:
-    """Retrieval over the demo's documents with a checkpoint."""
+    """Returns a retriever over the demo collection with a checkpoint."""
     return JaColBERTIndexer(None, JaColBERT(checkpoint, dtype="float32"), title_field="title").index(docs).retriever()
 
 
@@ -83,8 +82,8 @@ untrained = searcher(keep_layers(mini.encoder.model, 1))
 # %% [markdown]
 # ## Two stages
 #
-# First the student learns to make the token vectors of `mini` itself (a loss that looks at no scores), then to order
-# documents as the teacher does. A stage is a dataclass whose every setting can be written to YAML.
+# First the student learns to imitate the token vectors of `mini` (this loss ignores the scores), then to rank documents
+# as the teacher does. A stage is a dataclass, and a recipe of stages can be written to YAML.
 
 # %%
 common = {
@@ -103,23 +102,23 @@ imitate = Stage(
 rank = Stage("rank", "imitate", loss="kl", steps=12, learning_rate=3e-5, warmup_steps=2, **common)
 
 queries = dict(zip(topics["qid"], topics["query"], strict=True))
-teaching = {"device": "cpu", "mini_batch_size": 16, "deterministic": True, "verbose": False}
+options = {"device": "cpu", "mini_batch_size": 16, "deterministic": True, "verbose": False}
 imitated = distill(
-    examples * 3, queries, texts, imitate, runs / "imitate", model=student, teacher=mini.encoder.model, **teaching
+    examples * 3, queries, texts, imitate, runs / "imitate", model=student, teacher=mini.encoder.model, **options
 )
-ranked = distill(examples, queries, texts, rank, runs / "rank", model=imitated, **teaching)
+ranked = distill(examples, queries, texts, rank, runs / "rank", model=imitated, **options)
 
 # %% [markdown]
-# The folder of a run holds its log, and the training curve as a picture (`training.png`).
+# The folder of a run holds its log and a plot of the training curve (`training.png`).
 
 # %%
 display(plots.plot_training(runs / "imitate"))
 
 # %% [markdown]
-# ## What it learned
+# ## Results
 #
-# On the questions that were held out, and over the same documents. The loss fell to a quarter; in the ranking thirty
-# steps on a hundred examples give back a part of what was lost, which on 38 questions may be chance.
+# The held-out questions show what the student learned, on the same documents. The loss fell to a quarter. Thirty steps
+# on a hundred examples recover part of the lost ranking quality; with 38 questions, the difference may be chance.
 
 # %%
 systems = {
@@ -131,8 +130,8 @@ systems = {
 pt.Experiment(systems, held_out, qrels, [nDCG @ 10, RR @ 10], baseline=0, round=3)
 
 # %% [markdown]
-# A checkpoint is a folder that Sentence Transformers' `MultiVectorEncoder` reads too. Its `recipe.yaml` says how it
-# came about.
+# A checkpoint is a folder that Sentence Transformers' `MultiVectorEncoder` can also load. Its `recipe.yaml` records how
+# it was trained.
 
 # %%
 sorted(path.name for path in ranked.iterdir())

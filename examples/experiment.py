@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A declarative experiment
 #
-# BM25, a ColBERT over the whole collection, and BM25 re-ranked by it: which is better, by how much, and is it chance?
-# All on the demo collection, without a network.
+# Which is better: BM25, a ColBERT over the whole collection, or BM25 re-ranked by the ColBERT? By how much, and could
+# the difference be chance? This notebook uses the demo collection and needs no network.
 
 # %%
 import tempfile
@@ -24,8 +24,8 @@ topics.head(3)
 # %% [markdown]
 # ## The systems
 #
-# `JaColBERTIndexer` and `JapaneseBM25` index the same documents, title first. float32 makes the figures the same on
-# every machine.
+# `JaColBERTIndexer` and `JapaneseBM25` index the same documents, title first. float32 gives the same figures on every
+# machine.
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -43,17 +43,17 @@ systems = {
 # %% [markdown]
 # ## The experiment
 #
-# `baseline=0` tests every system against the first with a paired t-test, query by query; `correction="holm"` makes up
-# for there being several tests. `+` and `-` count the queries that gain and lose.
+# `baseline=0` compares every system with the first in a paired t-test over queries; `correction="holm"` corrects for
+# multiple tests. The columns `+` and `-` count the queries that improve and degrade.
 
 # %%
 measures = [nDCG @ 10, R @ 10]
 pt.Experiment(systems, topics, qrels, measures, baseline=0, correction="holm", round=4)
 
 # %% [markdown]
-# About half of the questions here share no content word with their answer, which is hard on BM25, and on whatever
-# re-ranks it: a document that BM25 does not find is not there to be re-ranked. On the others the differences are small
-# enough to be chance:
+# About half of these questions share no content word with their answer. They are hard for BM25, and for any re-ranker
+# behind it, because a document that BM25 does not retrieve cannot be re-ranked. On the other questions the differences
+# are small enough to be chance:
 
 # %%
 hard = topics["qid"].isin(no_shared_word())
@@ -61,18 +61,18 @@ print(f"{hard.sum()} questions share no content word with their answer, {(~hard)
 display(pt.Experiment(systems, topics[~hard], qrels, measures, baseline=0, correction="holm", round=4))
 
 # %% [markdown]
-# ## How deep to re-rank?
+# ## Re-ranking depth
 #
-# A pipeline is an expression, so a comparison of cut-offs is a dict of expressions. `plan="tree"` runs what they share,
-# BM25, once.
+# A pipeline is an expression, so a dict of expressions compares several cut-offs. `plan="tree"` runs their common
+# prefix, BM25, only once.
 
 # %%
 depths = {f"BM25 % {depth} >> mini": bm25 % depth >> scorer for depth in (5, 10, 20, 50, 100)}
 pt.Experiment(depths, topics, qrels, measures, round=4, plan="tree", verbose=False)
 
 # %% [markdown]
-# The union of both, scored by one re-ranker, has again what BM25 misses: it does as well as `mini` over everything. The
-# plain sum of the scores does worse, for their scales differ.
+# The union of both candidate sets, scored by one re-ranker, includes what BM25 misses: it does as well as `mini` over
+# the whole collection. The plain sum of the scores does worse, because their scales differ.
 
 # %%
 union = (bm25 % 50 | index.retriever() % 50) >> scorer
@@ -86,14 +86,15 @@ pt.Experiment(unions, topics, qrels, measures, baseline=0, round=4, plan="tree",
 # %% [markdown]
 # ## Query by query
 #
-# A mean hides which questions were won and which were lost.
+# A mean hides which questions improve and which degrade.
 
 # %%
 perquery = pt.Experiment(systems, topics, qrels, [nDCG @ 10], perquery=True)
 display(plots.plot_differences(perquery, "BM25", "BM25 % 100 >> mini", topics=topics))
 
 # %% [markdown]
-# The question that lost most, and what each system put first. Why, the notebook *Search, and see why* would tell.
+# This is the question that degrades most, and the first result of each system. The notebook *Search and explain* shows
+# how to find out why.
 
 # %%
 differences = plots.query_differences(perquery, "BM25", "BM25 % 100 >> mini")

@@ -1,4 +1,4 @@
-"""JaQuAD's training articles as a retrieval collection: short passages, questions, judgements, held-out articles."""
+"""A retrieval collection built from JaQuAD's training articles: passages, questions, judgements, held-out articles."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 import pandas as pd
 
-#: Passages end with a sentence and have at most so many characters, as JSQuAD's paragraphs do.
+#: Maximum number of characters per passage of whole sentences, about the length of JSQuAD's paragraphs.
 PASSAGE_CHARACTERS = 260
 _SENTENCES = re.compile(r".+?(?:[。！？](?![」』）])|\n|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Questions and what answers them.
+    """Questions and judgements.
 
     Attributes:
         topics: ``qid``, ``query``.
-        qrels: ``qid``, ``docno``, ``label``: the passage that holds the answer.
+        qrels: ``qid``, ``docno``, ``label``; the relevant document is the passage that contains the answer.
     """
 
     topics: pd.DataFrame
@@ -31,12 +31,12 @@ class Split:
 
 @dataclass(frozen=True)
 class JaQuAD:
-    """The collection.
+    """Passages and questions of JaQuAD.
 
     Attributes:
-        docs: ``docno``, ``title``, ``text``: all passages, held-out articles included.
-        train: questions of the training articles.
-        held_out: questions of one article in ten.
+        docs: ``docno``, ``title``, ``text`` of all passages, including those of held-out articles.
+        train: questions about the training articles.
+        held_out: questions about the held-out articles, one in ten.
     """
 
     docs: list[dict[str, str]]
@@ -45,10 +45,17 @@ class JaQuAD:
 
 
 def load(folder: Path) -> JaQuAD:
-    """Reads ``*.json.gz`` in SQuAD's layout, cuts contexts into passages, parts articles by a hash of their title."""
+    """Loads JaQuAD: splits contexts into passages, and articles by a hash of their title.
+
+    Args:
+        folder: folder with ``*.json.gz`` in SQuAD's format.
+
+    Raises:
+        FileNotFoundError: the folder has no such file.
+    """
     files = sorted(folder.glob("*.json.gz"))
     if not files:
-        raise FileNotFoundError(f"There is no *.json.gz in {folder}; give the folder of JaQuAD's training files.")
+        raise FileNotFoundError(f"The folder {folder} has no *.json.gz; give the folder of JaQuAD's training files.")
     docs: list[dict[str, str]] = []
     rows: dict[bool, list[dict[str, str]]] = {False: [], True: []}
     seen: dict[tuple[str, str], str] = {}
@@ -59,7 +66,7 @@ def load(folder: Path) -> JaQuAD:
             title = article["title"]
             held_out = is_held_out(title)
             for paragraph in article["paragraphs"]:
-                passages = cut(paragraph["context"])
+                passages = split_into_passages(paragraph["context"])
                 names = []
                 for text in passages:
                     name = seen.setdefault((title, text), f"p{len(seen)}")
@@ -68,19 +75,22 @@ def load(folder: Path) -> JaQuAD:
                     names.append(name)
                 for question in paragraph["qas"]:
                     answer = question["answers"][0]
-                    passage = _holding(passages, answer["answer_start"])
+                    passage = _passage_at(passages, answer["answer_start"])
                     row = {"qid": question["id"], "query": question["question"], "docno": names[passage]}
                     rows[held_out].append(row)
-    return JaQuAD(docs, _split(rows[False]), _split(rows[True]))
+    return JaQuAD(docs, _to_split(rows[False]), _to_split(rows[True]))
 
 
 def is_held_out(title: str) -> bool:
-    """Whether an article is one of those, about one in ten, that nothing is trained on."""
+    """Returns whether an article is held out from training, as about one in ten is."""
     return hashlib.sha256(title.encode()).digest()[0] < 26
 
 
-def cut(context: str) -> list[str]:
-    """Cuts a text into runs of whole sentences of at most ``PASSAGE_CHARACTERS`` (a longer sentence stays whole)."""
+def split_into_passages(context: str) -> list[str]:
+    """Splits a text into passages of whole sentences.
+
+    A passage has at most ``PASSAGE_CHARACTERS`` characters, unless it is a single longer sentence.
+    """
     passages, passage = [], ""
     for sentence in _SENTENCES.findall(context):
         if passage and len(passage) + len(sentence) > PASSAGE_CHARACTERS:
@@ -90,7 +100,7 @@ def cut(context: str) -> list[str]:
     return [*passages, passage] if passage else passages
 
 
-def _holding(passages: list[str], position: int) -> int:
+def _passage_at(passages: list[str], position: int) -> int:
     end = 0
     for number, passage in enumerate(passages):
         end += len(passage)
@@ -99,6 +109,6 @@ def _holding(passages: list[str], position: int) -> int:
     return len(passages) - 1
 
 
-def _split(rows: list[dict[str, str]]) -> Split:
+def _to_split(rows: list[dict[str, str]]) -> Split:
     frame = pd.DataFrame(rows)
     return Split(frame[["qid", "query"]], frame[["qid", "docno"]].assign(label=1))

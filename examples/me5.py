@@ -1,7 +1,7 @@
-"""multilingual-e5-small, cut to Japanese, as a multi-vector encoder, for when no JaColBERT is at hand.
+"""A multi-vector encoder from multilingual-e5-small, reduced to Japanese, as a stand-in for JaColBERT.
 
-It is not a ColBERT: it was trained for single vectors and has no projection. Its token vectors, with its own prefixes
-and without query augmentation, still rank JSQuAD better than BM25 does.
+It is not a ColBERT: it was trained for single vectors and has no projection. With its own prefixes and without query
+augmentation, its token vectors still rank better than BM25 on JSQuAD.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 def me5_encoder(folder: Path, pieces: Sequence[int] | None = None) -> MultiVectorEncoder:
-    """Builds the encoder from a folder with its 4-bit weights, its tokenizer and its loader, ``load_q4.py``.
+    """Builds the encoder from its 4-bit weights, its tokenizer and its loader, ``load_q4.py``.
 
-    No projection, so vectors of 384 numbers; prompts "query: " and "passage: ", as it was trained.
+    Without a projection, the vectors have 384 dimensions. The prompts are "query: " and "passage: ", as in training.
 
     Args:
-        folder: of me5-small-ja.
-        pieces: the ids of the vocabulary that stay; None keeps all.
+        folder: folder of me5-small-ja.
+        pieces: ids of the vocabulary to keep; None keeps all.
     """
     from sentence_transformers import MultiVectorEncoder
     from sentence_transformers.base.modules import Normalize, Transformer
@@ -41,7 +41,7 @@ def me5_encoder(folder: Path, pieces: Sequence[int] | None = None) -> MultiVecto
     logging.disable_progress_bar()
     spec = importlib.util.spec_from_file_location("load_q4", folder / "load_q4.py")
     if spec is None or spec.loader is None:
-        raise FileNotFoundError(f"There is no load_q4.py in {folder}; give the folder of me5-small-ja.")
+        raise FileNotFoundError(f"The folder {folder} has no load_q4.py; give the folder of me5-small-ja.")
     loader = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(loader)
     with tempfile.TemporaryDirectory() as plain:
@@ -58,5 +58,10 @@ def me5_encoder(folder: Path, pieces: Sequence[int] | None = None) -> MultiVecto
 
 
 def me5_model(folder: Path, **settings: object) -> JaColBERT:
-    """The same as a :class:`JaColBERT`, without query augmentation unless ``query_length`` says so."""
+    """Returns the encoder of :func:`me5_encoder` as a model, by default without query augmentation.
+
+    Args:
+        folder: folder of me5-small-ja.
+        **settings: arguments of :class:`JaColBERT`.
+    """
     return JaColBERT(me5_encoder(folder), **{"query_length": None, **settings})

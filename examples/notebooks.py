@@ -1,11 +1,11 @@
-"""Makes the notebooks from the scripts beside them, and runs them.
+"""Builds notebooks from the scripts in this folder, and executes them.
 
-    python -m examples.notebooks                # all three; needs the extra `dev`, and no network
-    python -m examples.notebooks experiment     # one
+    python -m examples.notebooks                # all three; needs the extra `dev`, but no network
+    python -m examples.notebooks experiment     # one of them
 
-``NAME.py`` is what one edits: cells begin with ``# %%``, text with ``# %% [markdown]``. It is also a program,
-``python examples/NAME.py``, and what shows notebooks in an editor shows it as one. ``NAME.ipynb`` is the same cells
-with what they gave, without times, paths and the versions of the machine that ran them.
+Edit ``NAME.py``, where code cells begin with ``# %%`` and text cells with ``# %% [markdown]``. The script is also a
+program, ``python examples/NAME.py``, and editors that support this format show it as a notebook. ``NAME.ipynb`` holds
+the same cells with their outputs, without times, paths and versions of the machine that ran them.
 """
 
 from __future__ import annotations
@@ -22,30 +22,38 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parent
 NAMES = ("search_and_explain", "experiment", "distil")
 _MARK = "# %%"
-#: No network; and no word about progress bars for notebooks, which name a path.
+#: Forbids network access, and hides a warning about progress bars that contains a path.
 _ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore:IProgress not found"}
-#: Seconds that a cell may take: a busy machine is slow, not wrong.
+#: Time limit per cell in seconds, generous because the machine may be busy.
 _TIMEOUT = 7200
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=NAMES, metavar="NAME", help=f"of {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", default=NAMES, metavar="NAME", help=f"notebooks to build: {', '.join(NAMES)} (default: all)"
+    )
     for name in parser.parse_args().names:
-        notebook = executed(made((FOLDER / f"{name}.py").read_text(encoding="utf-8")))
+        notebook = execute(to_notebook((FOLDER / f"{name}.py").read_text(encoding="utf-8")))
         nbformat.write(notebook, FOLDER / f"{name}.ipynb")
         print(FOLDER / f"{name}.ipynb")
 
 
-def made(script: str) -> Any:  # noqa: ANN401 (nbformat has no types)
-    """The notebook of a script, without outputs.
+def to_notebook(script: str) -> Any:
+    """Converts a script to a notebook without outputs.
+
+    Args:
+        script: text of the script.
+
+    Returns:
+        The notebook, an nbformat node.
 
     Raises:
-        ValueError: there is something before the first cell.
+        ValueError: the script has content before the first cell.
     """
     before, *parts = f"\n{script}".split(f"\n{_MARK}")
     if before.strip():
-        raise ValueError(f"The script begins with {before.strip()[:40]!r}; begin it with {_MARK!r}.")
+        raise ValueError(f"The script begins with {before.strip()[:40]!r}; start it with {_MARK!r}.")
     cells = []
     for number, part in enumerate(parts):
         kind, _, body = part.partition("\n")
@@ -60,8 +68,14 @@ def made(script: str) -> Any:  # noqa: ANN401 (nbformat has no types)
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
 
 
-def executed(notebook: Any) -> Any:  # noqa: ANN401
-    """Runs a notebook in an empty folder, without a network, and keeps what its cells give.
+def execute(notebook: Any) -> Any:
+    """Executes a notebook in an empty folder, without a network, and stores the outputs of its cells.
+
+    Args:
+        notebook: notebook to execute; it is changed.
+
+    Returns:
+        The same notebook.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raises.

@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Search, and see why
+# # Search and explain
 #
-# An index of the demo collection (330 short Japanese passages that come with the package), a search, and what the
-# ranking rests on. Nothing is downloaded: `mini` is a small checkpoint within the package. For real work put
-# `answerdotai/JaColBERTv2.5` in its place.
+# This notebook indexes the demo collection (330 short Japanese passages that come with the package), searches it, and
+# explains the ranking. Nothing is downloaded: `mini` is a small checkpoint that also comes with the package. For real
+# work, replace it with `answerdotai/JaColBERTv2.5`.
 
 # %%
 import tempfile
@@ -21,9 +21,9 @@ pd.DataFrame(docs).head(3)
 
 # %% [markdown]
 # A document is a dict with `docno` and `text`; `title_field` names a field that is put before the text. With
-# `store_text=True` the index keeps the text, so that it can show it later. `dtype="float32"` makes the figures below
-# the same on every machine (the default takes bfloat16 where the processor has it), and `compression="float16"` stores
-# the vectors as they are (the default would take a byte a number).
+# `store_text=True` the index also stores the text, which explanations can then show. `dtype="float32"` gives the same
+# figures on every machine (the default uses bfloat16 on processors that support it), and `compression="float16"` stores
+# the vectors without quantization (the default would use one byte per number).
 
 # %%
 folder = tempfile.TemporaryDirectory()
@@ -38,54 +38,54 @@ stats = index.stats()
 # %% [markdown]
 # ## Search
 #
-# `index.retriever()` is a transformer, like every retriever of PyTerrier. The question is what decides that the season
-# of cherry blossoms has begun, in words that the passage that answers it (`weather-sakura`) does not have. That passage
-# comes second.
+# `index.retriever()` is a transformer, like every retriever in PyTerrier. The query asks how the start of the cherry
+# blossom season is determined, in words that do not occur in the passage with the answer (`weather-sakura`). That
+# passage is ranked second.
 
 # %%
 query = "お花見シーズンの幕開けを判定する基準"
 jacolbert = index.retriever(num_results=100) >> pt.text.get_text(index, "text")
-found = jacolbert.search(query).head(5)
-found[["rank", "docno", "score", "text"]]
+ranking = jacolbert.search(query).head(5)
+ranking[["rank", "docno", "score", "text"]]
 
 # %% [markdown]
-# ## Why did another come first?
+# ## Why is another passage first?
 #
-# The first passage is about a trapdoor of the kabuki stage. Each token of the query meets the token of the document
-# that is most like it, and the score is the sum of these similarities (MaxSim). An explanation shows the text, shaded
-# by what it gave to the score, and who met whom.
+# The first passage is about a trapdoor in a kabuki stage. MaxSim matches each query token with the most similar token
+# of the document, and the score is the sum of these similarities. An explanation shows the matched tokens, and the text
+# shaded by its contribution to the score.
 
 # %%
-why = index.explain(query, found["docno"].iloc[0])
-display(why)
+explanation = index.explain(query, ranking["docno"].iloc[0])
+display(explanation)
 
 # %% [markdown]
-# The same as a table. The similarities are the contributions: they sum to the score. (The markers are the tokens that
-# the checkpoint puts around every query.)
+# The table has the same content. The similarities sum to the score. (Markers are the tokens that the checkpoint puts
+# around every query.)
 
 # %%
-table = why.to_frame()
-print(f"{table['similarity'].sum():.4f} = {found['score'].iloc[0]:.4f}")
+table = explanation.to_frame()
+print(f"{table['similarity'].sum():.4f} = {ranking['score'].iloc[0]:.4f}")
 columns = ["query_token", "kind", "document_token", "similarity", "share"]
 display(table[columns].round(3))
 
 # %% [markdown]
-# And as a picture: the query's tokens down, the document's across, the best of each row framed.
+# The heat map shows query tokens as rows and document tokens as columns. A frame marks the best match of each row.
 
 # %%
-display(why.plot(most=40))
+display(explanation.plot(most=40))
 
 # %% [markdown]
-# ## In a ranking
+# ## Explanations in a ranking
 #
-# `index.explainer()` adds a column `contributions` to a ranking: an array for each row, a number for each query token.
-# Here it tells what sets the first document apart from the second: 花, blossom, met 花道, the walkway of that stage,
-# and 幕, which opens the season in the question, is a curtain.
+# `index.explainer()` adds a column `contributions` to a ranking, with an array per row that has one number per query
+# token. Here it shows why the first document scores higher than the second: 花 (blossom) matches 花道, the walkway of
+# that stage, and 幕, which stands for the opening of the season in the query, is also a curtain.
 
 # %%
 explained = (jacolbert % 2 >> index.explainer()).search(query)
 first, second = explained["contributions"]
-ahead = pd.DataFrame(
+comparison = pd.DataFrame(
     {
         "query_token": table["query_token"],
         explained["docno"].iloc[0]: first,
@@ -93,22 +93,22 @@ ahead = pd.DataFrame(
         "difference": first - second,
     }
 )
-display(ahead.sort_values("difference", ascending=False, kind="stable").head(5).round(3))
+display(comparison.sort_values("difference", ascending=False, kind="stable").head(5).round(3))
 
 # %% [markdown]
-# ## Beside BM25
+# ## Comparison with BM25
 #
-# BM25 over MeCab's words looks for the query's own words, and finds other passages.
+# BM25 matches the words of the query, as MeCab segments them, and finds other passages.
 
 # %%
 bm25 = JapaneseBM25(Path(folder.name) / "demo.bm25", title_field="title").index(docs).retriever(num_results=100)
-beside = (bm25 % 5 >> pt.text.get_text(index, "text")).search(query)
-beside[["rank", "docno", "score", "text"]]
+lexical = (bm25 % 5 >> pt.text.get_text(index, "text")).search(query)
+lexical[["rank", "docno", "score", "text"]]
 
 # %% [markdown]
-# ## A text of one's own
+# ## Explain your own text
 #
-# A checkpoint explains any text, without an index.
+# A checkpoint can explain any text without an index.
 
 # %%
 display(
@@ -118,9 +118,10 @@ display(
 )
 
 # %% [markdown]
-# ## How long are the documents?
+# ## Document lengths
 #
-# A peak at the right end would be documents that were cut at the checkpoint's length; there is none here.
+# A peak at the right end would mean that documents are truncated at the checkpoint's maximum length; here there is
+# none.
 
 # %%
 display(plots.length_statistics(index).round(1).to_frame("token vectors"))

@@ -1,4 +1,4 @@
-"""A dense teacher from an index of token vectors: a text's vector is the mean of its tokens' vectors."""
+"""A dense teacher from an index of token vectors: the vector of a text is the mean of its token vectors."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert import JaColBERTIndex
-from pyterrier_jacolbert.frames import ranked, results
+from pyterrier_jacolbert.pipeline.frames import ranked, results
 
 
 class MeanVectors:
-    """Dense retrieval with the mean of stored token vectors, as e5 pools them (up to each vector's length).
+    """Dense retrieval with the means of stored token vectors, which is e5's pooling up to each vector's length.
 
     Args:
-        index: token vectors of an encoder that was trained for single vectors.
+        index: index with an encoder that was trained for single vectors.
     """
 
     def __init__(self, index: JaColBERTIndex) -> None:
         self.index = index
-        stored = index.token_vectors()
-        sums = np.add.reduceat(stored.vectors, stored.starts[:-1], axis=0, dtype=np.float32)
+        reader = index.token_vectors()
+        sums = np.add.reduceat(reader.vectors, reader.starts[:-1], axis=0, dtype=np.float32)
         self.vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
-    def queries(self, texts: list[str]) -> np.ndarray:
-        """Unit vectors of queries: float32 ``(n, dim)``."""
+    def encode_queries(self, texts: list[str]) -> np.ndarray:
+        """Returns the unit vectors of queries: float32 ``(n, dim)``."""
         sums = np.stack([vectors.sum(axis=0) for vectors in self.index.encode_queries(texts)])
         return sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
     def retriever(self) -> pt.Transformer:
-        """Ranks all documents by cosine; the best 1,000."""
+        """Returns a transformer that retrieves the best 1,000 documents by cosine similarity."""
         return _DenseRetriever(self)
 
     def scorer(self) -> pt.Transformer:
-        """Re-ranks by cosine."""
+        """Returns a transformer that re-ranks by cosine similarity."""
         return _DenseScorer(self)
 
 
@@ -48,7 +48,7 @@ class _DenseRetriever(pt.Transformer):
         pt.validate.query_frame(inp, ["query"])
         if inp.empty:
             return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
-        scores = self.dense.queries(inp["query"].tolist()) @ self.dense.vectors.T
+        scores = self.dense.encode_queries(inp["query"].tolist()) @ self.dense.vectors.T
         k = min(self.num_results, scores.shape[1])
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         docnos = self.dense.index.docnos()
@@ -71,6 +71,6 @@ class _DenseScorer(pt.Transformer):
             return ranked(inp, np.empty(0))
         texts = inp["query"].unique().tolist()
         numbers = {text: number for number, text in enumerate(texts)}
-        queries = self.dense.queries(texts)[[numbers[text] for text in inp["query"]]]
+        queries = self.dense.encode_queries(texts)[[numbers[text] for text in inp["query"]]]
         docids = self.dense.index.docnos().docids(inp["docno"].tolist())
         return ranked(inp, np.einsum("ij,ij->i", queries, self.dense.vectors[docids]))

@@ -1,6 +1,6 @@
-"""A smaller vocabulary for an encoder whose tokenizer is a unigram model (SentencePiece): fewer weights, more layers.
+"""Smaller vocabularies for encoders with a unigram tokenizer (SentencePiece), which leave more weights for layers.
 
-A piece that goes is cut into smaller ones that stay, so any text can still be read, in some more tokens.
+Removed pieces are split into smaller pieces that are kept, so any text can still be encoded, in a few more tokens.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from transformers import BertModel, PreTrainedTokenizerFast
 
 
 def frequent_pieces(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], size: int) -> list[int]:
-    """The ids that stay: special tokens, every single character of JIS X 0208, and the most frequent of the rest.
+    """Returns the ids to keep: special tokens, all characters of JIS X 0208, and the most frequent other pieces.
 
     Args:
-        tokenizer: of the encoder.
-        texts: of the kind that will be read.
-        size: how many stay.
+        tokenizer: tokenizer of the encoder.
+        texts: texts of the kind that will be encoded.
+        size: number of pieces to keep.
     """
     counts: Counter[int] = Counter()
     for first in range(0, len(texts), 1000):
@@ -37,7 +37,16 @@ def frequent_pieces(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], si
 def cut_vocabulary(
     model: BertModel, tokenizer: PreTrainedTokenizerFast, kept: Sequence[int]
 ) -> tuple[BertModel, PreTrainedTokenizerFast]:
-    """Changes a model to the ids that stay, in their order, and returns it with a tokenizer that gives the new ones."""
+    """Reduces a model and its tokenizer to some pieces of the vocabulary.
+
+    Args:
+        model: model with the full vocabulary; its embeddings are replaced.
+        tokenizer: tokenizer of the model; it is not changed.
+        kept: ids to keep, which are renumbered in this order.
+
+    Returns:
+        The same model, and a tokenizer with the new ids.
+    """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
     new_ids = {old: new for new, old in enumerate(kept)}
     unigrams = content["model"]["vocab"]

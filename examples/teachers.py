@@ -7,7 +7,6 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert import JaColBERTIndex
-from pyterrier_jacolbert.pipeline.frames import ranked, results
 
 
 class MeanVectors:
@@ -20,7 +19,7 @@ class MeanVectors:
     def __init__(self, index: JaColBERTIndex) -> None:
         self.index = index
         reader = index.token_vectors()
-        sums = np.add.reduceat(reader.vectors, reader.starts[:-1], axis=0, dtype=np.float32)
+        sums = np.stack([reader.document_rows(docid).sum(axis=0) for docid in range(len(reader))])
         self.vectors = sums / np.linalg.norm(sums, axis=1, keepdims=True)
 
     def encode_queries(self, texts: list[str]) -> np.ndarray:
@@ -47,13 +46,14 @@ class _DenseRetriever(pt.Transformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         pt.validate.query_frame(inp, ["query"])
         if inp.empty:
-            return results(inp, np.empty(0, dtype=np.int64), [], np.empty(0))
+            return inp.assign(docno=[], score=[], rank=[])
         scores = self.dense.encode_queries(inp["query"].tolist()) @ self.dense.vectors.T
         k = min(self.num_results, scores.shape[1])
         best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         docnos = self.dense.index.docnos()
         rows = np.repeat(np.arange(len(inp)), k)
-        return results(inp, rows, [docnos[i] for i in best.ravel()], np.take_along_axis(scores, best, 1).ravel())
+        found = [docnos[i] for i in best.ravel()]
+        return pt.model.add_ranks(inp.iloc[rows].assign(docno=found, score=np.take_along_axis(scores, best, 1).ravel()))
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         return _DenseRetriever(self.dense, min(k, self.num_results))
@@ -68,9 +68,9 @@ class _DenseScorer(pt.Transformer):
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         pt.validate.result_frame(inp, ["query"])
         if inp.empty:
-            return ranked(inp, np.empty(0))
+            return inp.assign(score=[], rank=[])
         texts = inp["query"].unique().tolist()
         numbers = {text: number for number, text in enumerate(texts)}
         queries = self.dense.encode_queries(texts)[[numbers[text] for text in inp["query"]]]
         docids = self.dense.index.docnos().docids(inp["docno"].tolist())
-        return ranked(inp, np.einsum("ij,ij->i", queries, self.dense.vectors[docids]))
+        return pt.model.add_ranks(inp.assign(score=np.einsum("ij,ij->i", queries, self.dense.vectors[docids])))

@@ -13,7 +13,7 @@ from IPython.display import display
 from ir_measures import R, nDCG
 
 from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, JapaneseBM25, plots
-from pyterrier_jacolbert.datasets.demo import no_shared_word
+from pyterrier_jacolbert.datasets import no_shared_word
 
 demo = pt.get_dataset("jacolbert:demo")
 docs = list(demo.get_corpus_iter(verbose=False))

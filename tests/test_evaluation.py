@@ -34,8 +34,9 @@ from pyterrier_jacolbert.evaluation.protocols import task_names
 from pyterrier_jacolbert.evaluation.published import published, same_model
 from pyterrier_jacolbert.evaluation.results import Results, SystemResult, TaskResult
 from pyterrier_jacolbert.evaluation.runs import RunStore, read_qrels, read_run, slug
-from pyterrier_jacolbert.evaluation.systems import bm25, documents
+from pyterrier_jacolbert.evaluation.systems import bm25
 from pyterrier_jacolbert.evaluation.tables import tables
+from pyterrier_jacolbert.evaluation.task_data import documents
 
 DEMO = TaskProtocol("demo", "corrected", "demo", "retrieve", "nDCG@10", ("R@1",), queries=114, documents=330)
 MINI_JQARA = protocols.replace(protocol_of("jqara"), task="mini-jqara", dataset="mini-jqara", queries=2, candidates=3)

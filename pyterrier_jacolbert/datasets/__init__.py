@@ -65,8 +65,9 @@ from pyterrier_jacolbert.datasets import (
     nlp_journal,
 )
 from pyterrier_jacolbert.datasets._source import use_local
+from pyterrier_jacolbert.datasets.demo import no_shared_word
 
-__all__ = ["JaColBERTDataset", "JaColBERTDatasetProvider", "register", "use_local"]
+__all__ = ["JaColBERTDataset", "JaColBERTDatasetProvider", "no_shared_word", "register", "use_local"]
 
 _BENCHMARK_MODULES: tuple[ModuleType, ...] = (
     demo,

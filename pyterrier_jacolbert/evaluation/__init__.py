@@ -13,14 +13,8 @@ from pyterrier_jacolbert.evaluation.evaluate import evaluate
 from pyterrier_jacolbert.evaluation.protocols import PAPER_TASKS, PROTOCOLS, TASKS, TaskProtocol, protocol_of
 from pyterrier_jacolbert.evaluation.report import write_report
 from pyterrier_jacolbert.evaluation.results import Results
-from pyterrier_jacolbert.evaluation.systems import (
-    CheckpointSystem,
-    PipelineSystem,
-    RunSystem,
-    System,
-    documents,
-    system,
-)
+from pyterrier_jacolbert.evaluation.systems import CheckpointSystem, PipelineSystem, RunSystem, System, system
+from pyterrier_jacolbert.evaluation.task_data import documents
 
 __all__ = [
     "PAPER_TASKS",

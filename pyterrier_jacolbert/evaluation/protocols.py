@@ -72,7 +72,11 @@ class TaskProtocol:
         return (self.measure, *self.other_measures)
 
     def run_settings(self) -> dict[str, object]:
-        """Returns the fields that a run depends on, as JSON. Measures, sizes and notes are not among them."""
+        """Returns the fields that a run depends on. Measures, sizes and notes are not among them.
+
+        Returns:
+            The fields, as JSON.
+        """
         irrelevant = ("measure", "other_measures", "queries", "documents", "candidates", "note")
         return {name: value for name, value in asdict(self).items() if name not in irrelevant}
 
@@ -188,6 +192,9 @@ def protocol_of(task: str, protocol: str = "corrected") -> TaskProtocol:
     Args:
         task: one of ``TASKS``.
         protocol: one of ``PROTOCOLS``.
+
+    Returns:
+        The protocol, with the dataset, the measures and the lengths of the task.
 
     Raises:
         ValueError: the task or protocol is unknown. The message lists similar names.

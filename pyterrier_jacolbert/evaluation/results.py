@@ -70,11 +70,22 @@ class Results:
     baseline: str | None = None
 
     def systems(self) -> list[str]:
-        """Returns the names of the systems in the given order."""
+        """Returns the names of the systems in the given order.
+
+        Returns:
+            The names, each once.
+        """
         return list(dict.fromkeys(name for task in self.tasks.values() for name in task.systems))
 
     def mean(self, system: str) -> float | None:
-        """Returns a system's mean over the paper's five tasks by the paper's measures; None if a task is missing."""
+        """Averages the paper's measures over the paper's five tasks.
+
+        Args:
+            system: name of the system.
+
+        Returns:
+            The mean; None if a task is missing.
+        """
         paper_results = [self.tasks[task] for task in PAPER_TASKS if task in self.tasks]
         values = [
             result.systems[system].values[result.protocol.measure]
@@ -84,7 +95,11 @@ class Results:
         return sum(values) / len(values) if len(values) == len(PAPER_TASKS) else None
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the results as JSON without times and paths, so that two evaluations can be compared with diff."""
+        """Returns the results without times and paths, so that two evaluations can be compared with diff.
+
+        Returns:
+            The results, as JSON; values have six decimals.
+        """
         return {
             "protocol": self.protocol,
             "baseline": self.baseline,

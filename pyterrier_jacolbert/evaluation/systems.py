@@ -6,7 +6,7 @@ import hashlib
 import importlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, TEXT
 from pyterrier_jacolbert.evaluation.protocols import TaskProtocol
 from pyterrier_jacolbert.evaluation.runs import is_run_file, read_run
+from pyterrier_jacolbert.evaluation.task_data import documents, rerank, run_columns, topics
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.encoding.query_length import QueryLength
     from pyterrier_jacolbert.model import JaColBERT
-
-#: Number of queries to re-rank together. Memory holds the vectors of all their candidates: about 1 GiB for 100
-#: documents per query, 200 tokens per document and 768 dimensions.
-_BATCH_QUERIES = 16
 
 
 class System(Protocol):
@@ -33,11 +29,25 @@ class System(Protocol):
     name: str
 
     def settings(self, protocol: TaskProtocol) -> dict[str, object]:
-        """Returns everything that the system's run for a task depends on, as JSON."""
+        """Returns everything that the system's run for a task depends on.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The settings, as JSON.
+        """
         ...
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
-        """Returns the system's run for a task: ``qid``, ``docno``, ``score`` and ``rank``."""
+        """Computes the system's run for a task.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The run: ``qid``, ``docno``, ``score`` and ``rank``.
+        """
         ...
 
 
@@ -60,7 +70,14 @@ class CheckpointSystem:
     quality: str = "exact"
 
     def settings(self, protocol: TaskProtocol) -> dict[str, object]:
-        """Returns the protocol, and the checkpoint with the digest of its weights; loads the checkpoint."""
+        """Returns the protocol, and the checkpoint with the digest of its weights; loads the checkpoint.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The settings, as JSON.
+        """
         model = self._load_model()
         checkpoint = model.model if isinstance(model.model, str) else "a MultiVectorEncoder"
         return {
@@ -74,20 +91,34 @@ class CheckpointSystem:
         }
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
-        """Searches a temporary index of the documents, or scores the texts of the candidates."""
+        """Searches a temporary index of the documents, or scores the texts of the candidates.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The run: ``qid``, ``docno``, ``score`` and ``rank``.
+        """
         from pyterrier_jacolbert.indexer import JaColBERTIndexer
 
         model = self.model_for(protocol)
         if protocol.stage == "rerank":
-            return _rerank(model.text_scorer(), protocol)
+            return rerank(model.text_scorer(), protocol)
         with tempfile.TemporaryDirectory(prefix="pyterrier-jacolbert-") as folder:
             settings = {"verbose": model.verbose, **self.index_settings}
             index = JaColBERTIndexer(Path(folder) / "index", model, **settings).index(documents(protocol))
             retriever = index.retriever(num_results=protocol.num_results, quality=self.quality)
-            return _run_columns(retriever(_topics(protocol)))
+            return run_columns(retriever(topics(protocol)))
 
     def model_for(self, protocol: TaskProtocol) -> JaColBERT:
-        """Returns the model with the protocol's lengths, and without the modules that the protocol leaves out."""
+        """Returns the model with the protocol's lengths, and without the modules that the protocol leaves out.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The model; it shares the weights of the checkpoint.
+        """
         from pyterrier_jacolbert.evaluation.ablation import without_projection, without_skip_list
         from pyterrier_jacolbert.model import JaColBERT
 
@@ -129,7 +160,7 @@ class PipelineSystem:
         pipeline: a pipeline that takes topics (``qid``, ``query``) for retrieval tasks and candidates (with ``text``)
             for re-ranking tasks; or a function that builds such a pipeline from a
             :class:`~pyterrier_jacolbert.evaluation.TaskProtocol`, for pipelines that need an index of the
-            task's :func:`documents`.
+            task's :func:`~pyterrier_jacolbert.evaluation.documents`.
         version: version of the pipeline. A new version makes stored runs outdated.
     """
 
@@ -138,7 +169,14 @@ class PipelineSystem:
     version: str = ""
 
     def settings(self, protocol: TaskProtocol) -> dict[str, object]:
-        """Returns the protocol, the description of the pipeline and its version."""
+        """Returns the protocol, the description of the pipeline and its version.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The settings, as JSON.
+        """
         if isinstance(self.pipeline, pt.Transformer):
             description = repr(self.pipeline)
         else:
@@ -147,11 +185,18 @@ class PipelineSystem:
         return {"protocol": protocol.run_settings(), "pipeline": description, "version": self.version}
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
-        """Runs the pipeline on the topics or on the candidates."""
+        """Runs the pipeline on the topics or on the candidates.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The run: ``qid``, ``docno``, ``score`` and ``rank``.
+        """
         pipeline = self.pipeline if isinstance(self.pipeline, pt.Transformer) else self.pipeline(protocol)
         if protocol.stage == "rerank":
-            return _rerank(pipeline, protocol)
-        return _run_columns((pipeline % protocol.num_results)(_topics(protocol)))
+            return rerank(pipeline, protocol)
+        return run_columns((pipeline % protocol.num_results)(topics(protocol)))
 
 
 @dataclass
@@ -167,14 +212,34 @@ class RunSystem:
     path: Path
 
     def settings(self, protocol: TaskProtocol) -> dict[str, object]:
-        """Returns the task and a digest of the file. The protocol of a stored run is unknown."""
+        """Returns the task and a digest of the file. The protocol of a stored run is unknown.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The settings, as JSON.
+
+        Raises:
+            FileNotFoundError: the folder has no run for the task.
+        """
         file = self._run_file(protocol)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         return {"task": protocol.task, "run": file.name, "sha256": digest}
 
     def run(self, protocol: TaskProtocol) -> pd.DataFrame:
-        """Reads the stored run."""
+        """Reads the stored run.
+
+        Args:
+            protocol: of the task.
+
+        Returns:
+            The run: ``qid``, ``docno``, ``score`` and ``rank``.
+
+        Raises:
+            FileNotFoundError: the folder has no run for the task.
+        """
         return read_run(self._run_file(protocol))
 
     def _run_file(self, protocol: TaskProtocol) -> Path:
@@ -239,37 +304,3 @@ def system(spec: str, *, device: str | None = None, dtype: str = "auto") -> Syst
 
     model = JaColBERT(target, device=device, dtype=dtype, verbose=True)
     return CheckpointSystem(name or target.rstrip("/").split("/")[-1], model)
-
-
-def documents(protocol: TaskProtocol) -> Iterator[dict[str, str]]:
-    """Yields the documents of a task in the protocol's text format: ``docno``, and ``text`` (title and text)."""
-    for doc in pt.get_dataset(f"jacolbert:{protocol.dataset}").get_corpus_iter(verbose=False):
-        yield {DOCNO: doc["docno"], TEXT: _document_text(doc, protocol)}
-
-
-def _document_text(doc: Mapping[str, str], protocol: TaskProtocol) -> str:
-    title = doc.get("title")
-    return f"{title}{protocol.separator}{doc['text']}" if title else doc["text"]
-
-
-def _topics(protocol: TaskProtocol) -> pd.DataFrame:
-    return pt.get_dataset(f"jacolbert:{protocol.dataset}").get_topics()
-
-
-def _rerank(reranker: pt.Transformer, protocol: TaskProtocol) -> pd.DataFrame:
-    """Re-ranks the candidates of a task's dataset in batches of queries."""
-    dataset: Any = pt.get_dataset(f"jacolbert:{protocol.dataset}")
-    candidates = dataset.get_results().reset_index(drop=True)
-    store = dataset.irds_ref().docs_store()
-    qids = candidates[QID].drop_duplicates().tolist()
-    rankings = []
-    for start in pt.tqdm(range(0, len(qids), _BATCH_QUERIES), desc=f"{protocol.task}, batches of {_BATCH_QUERIES}"):
-        batch = candidates[candidates[QID].isin(qids[start : start + _BATCH_QUERIES])].reset_index(drop=True)
-        texts = {doc.doc_id: _document_text(doc._asdict(), protocol) for doc in store.get_many_iter(set(batch[DOCNO]))}
-        batch = batch.assign(**{TEXT: batch[DOCNO].map(texts), RANK: batch.groupby(QID).cumcount()})
-        rankings.append(_run_columns(reranker(batch)))
-    return pd.concat(rankings, ignore_index=True)
-
-
-def _run_columns(run: Any) -> pd.DataFrame:
-    return pd.DataFrame(run)[[QID, DOCNO, SCORE, RANK]]

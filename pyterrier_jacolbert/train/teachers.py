@@ -96,7 +96,14 @@ class CrossEncoderScorer(pt.Transformer):
         self._cross_encoder: Any = None
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
-        """Scores the text of each row for its query."""
+        """Scores the text of each row for its query.
+
+        Args:
+            inp: ``qid``, ``query``, ``docno`` and ``text``.
+
+        Returns:
+            The rows with new ``score`` and ``rank``, best first per query.
+        """
         pt.validate.result_frame(inp, [QUERY, TEXT], context=self)
         if inp.empty:
             return ranked(inp, np.empty(0))

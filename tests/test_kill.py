@@ -38,8 +38,11 @@ def build_index(path, mode, count=3000, compression="4bit"):
 """
 
 
-def start_build(path, mode, max_file_bytes=None):
-    """Starts a process that has imported and compiled everything, builds, and prints the seconds that it took."""
+def prepare_build(path, mode, max_file_bytes=None):
+    """Starts a process that imports and compiles everything, and builds once :func:`begin` says so.
+
+    The process prints the seconds that the build took.
+    """
     code = SCRIPT + (
         "import time, tempfile, resource\n"
         "build_index(tempfile.mkdtemp() + '/warm-up', 'create', 40)\n"
@@ -48,15 +51,34 @@ def start_build(path, mode, max_file_bytes=None):
         "print('ready', flush=True); sys.stdin.readline(); started = time.monotonic()\n"
         f"build_index({str(path)!r}, {mode!r}); print(time.monotonic() - started, flush=True)\n"
     )
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
+
+
+def begin(process):
+    """Lets a prepared process build, and returns it."""
     assert process.stdout.readline() == "ready\n", process.stderr.read()
     process.stdin.write("go\n")
     process.stdin.flush()
     return process
+
+
+def start_build(path, mode, max_file_bytes=None):
+    """Starts a build in a process of its own."""
+    return begin(prepare_build(path, mode, max_file_bytes))
+
+
+def build_one_by_one(paths):
+    """Yields, for each path, a process that has just begun to build; the next one imports its modules meanwhile."""
+    prepared = prepare_build(paths[0], "create")
+    for path in [*paths[1:], None]:
+        process = begin(prepared)
+        if path is not None:
+            prepared = prepare_build(path, "create")
+        yield process
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +95,14 @@ def script():
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_build_killed_at_50_moments_resumes_to_the_same_bytes(tmp_path, script):
+    whole = [tmp_path / f"whole-{number}" for number in range(3)]
+    killed = [tmp_path / f"killed-{number}" for number in range(50)]
+    builds = build_one_by_one([*whole, *killed])
     # The shortest of three, so that the moments lie within the builds to come.
-    seconds = min(float(start_build(tmp_path / f"whole-{run}", "create").communicate()[0]) for run in range(3))
-    expected = contents(tmp_path / "whole-0")
+    seconds = min(float(next(builds).communicate()[0]) for _ in whole)
+    expected = contents(whole[0])
     draws, n_completed = random.Random(0), 0
-    for number in range(50):
-        directory = tmp_path / f"killed-{number}"
-        process = start_build(directory, "create")
+    for number, (directory, process) in enumerate(zip(killed, builds, strict=True)):
         delay = seconds * (number + draws.random()) / 50
         time.sleep(delay)
         process.kill()

@@ -431,9 +431,10 @@ def test_mini_on_jsquad_reproduces_the_readme(shared, tmp_path, monkeypatch, cap
     command = ["evaluate", "mini", "bm25", "--tasks", "jsquad", "--output", str(tmp_path / "out")]
     assert main(command) == 0
     written = json.loads((tmp_path / "out" / "results.json").read_text())["tasks"]["jsquad"]["systems"]
-    expected = {"R@1": 0.932, "R@3": 0.973, "R@10": 0.985, "nDCG@10": 0.961}
+    expected = {"R@1": 0.932, "R@3": 0.973, "R@10": 0.985}
     for name, value in expected.items():
         assert written["mini"]["values"][name] == pytest.approx(value, abs=0.0015)
+    assert written["mini"]["values"]["nDCG@10"] == pytest.approx(0.9607, abs=0.001)
     assert written["BM25"]["values"]["nDCG@10"] == pytest.approx(0.939, abs=0.001)
     capsys.readouterr()
     assert main(command) == 0

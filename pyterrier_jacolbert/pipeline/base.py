@@ -48,3 +48,11 @@ class SettingsTransformer(pt.Transformer):
 
     def __repr__(self) -> str:
         return describe(self)
+
+
+class RowTransformer(SettingsTransformer):
+    """A transformer that adds columns to rows: which rows there are, their scores and their ranks stay."""
+
+    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
+        """Applies a rank cutoff first, so that no work is done for rows that it drops."""
+        return pt.RankCutoff(k) >> self

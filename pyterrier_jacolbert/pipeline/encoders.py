@@ -9,11 +9,11 @@ import pyterrier as pt
 from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
-from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.base import RowTransformer
 from pyterrier_jacolbert.pipeline.protocols import Model
 
 
-class QueryEncoder(SettingsTransformer):
+class QueryEncoder(RowTransformer):
     """Adds ``query_embs`` to frames with ``qid`` and ``query``: float32 ``(n_positions, dim)`` per query, unit rows.
 
     Args:
@@ -45,12 +45,8 @@ class QueryEncoder(SettingsTransformer):
         vectors = self.model.encode_queries(check_column(inp, QUERY, QID))
         return inp.assign(**{QUERY_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
 
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before encoding, so that fewer rows are carried."""
-        return pt.RankCutoff(k) >> self
 
-
-class DocEncoder(SettingsTransformer):
+class DocEncoder(RowTransformer):
     """Adds ``doc_embs`` to frames with documents: float32 ``(n_tokens, dim)`` per document, unit rows.
 
     Args:
@@ -85,10 +81,6 @@ class DocEncoder(SettingsTransformer):
             return inp.assign(**{DOC_EMBS: pd.Series(dtype=object, index=inp.index)})
         vectors = encode_texts(self.model, document_texts(inp, self.text_field, self.title_field))
         return inp.assign(**{DOC_EMBS: pd.Series(vectors, dtype=object, index=inp.index)})
-
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before encoding."""
-        return pt.RankCutoff(k) >> self
 
 
 def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) -> list[str]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import pyterrier as pt
 
 from pyterrier_jacolbert.columns import CONTRIBUTIONS
-from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.base import RowTransformer
 from pyterrier_jacolbert.pipeline.pairs import Pairs, index_pairs, text_pairs
 from pyterrier_jacolbert.pipeline.protocols import Index, Model
 
 
-class TextExplainer(SettingsTransformer):
+class TextExplainer(RowTransformer):
     """Adds ``contributions`` by encoding the text of documents: float32 ``(n_query_tokens,)`` per row.
 
     They sum to the score of :class:`~pyterrier_jacolbert.pipeline.TextReranker`. Rows, scores and ranks stay.
@@ -46,12 +45,8 @@ class TextExplainer(SettingsTransformer):
         """
         return _with_contributions(inp, text_pairs(self, inp, self.model, self.text_field, self.title_field))
 
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before explaining."""
-        return pt.RankCutoff(k) >> self
 
-
-class IndexExplainer(SettingsTransformer):
+class IndexExplainer(RowTransformer):
     """Adds ``contributions`` from the stored vectors: float32 ``(n_query_tokens,)`` per row.
 
     They sum to the scores of the index's retrievers and re-ranker up to their rounding (8 bits per dimension of the
@@ -80,10 +75,6 @@ class IndexExplainer(SettingsTransformer):
             ValueError: an id or query is not a string, or the index does not have a document.
         """
         return _with_contributions(inp, index_pairs(self, inp, self.index))
-
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before explaining."""
-        return pt.RankCutoff(k) >> self
 
 
 def _with_contributions(inp: pd.DataFrame, pairs: Pairs) -> pd.DataFrame:

@@ -13,13 +13,13 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, QUERY_TOKS, TEXT, TOKS, check_column
 from pyterrier_jacolbert.japanese.words import check_analyzer, tokenize
-from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.base import RowTransformer
 from pyterrier_jacolbert.pipeline.frames import factorize
 
 _PISA_REMEDY = "index with index.toks_indexer(scale=1.) and retrieve with index.bm25(toks_scale=1.)"
 
 
-class JapaneseTokens(SettingsTransformer):
+class JapaneseTokens(RowTransformer):
     """Adds Japanese words as ``{word: count}`` dicts, for Terrier and PISA.
 
     The words are those of :func:`~pyterrier_jacolbert.japanese.tokenize`.
@@ -94,10 +94,6 @@ class JapaneseTokens(SettingsTransformer):
             words[TOKS] = _word_counts(check_column(inp, self.text_field, DOCNO), self.analyzer)
         columns = {name: pd.Series(counts, index=inp.index, dtype=object) for name, counts in words.items()}
         return inp.assign(**columns)
-
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before tokenising."""
-        return pt.RankCutoff(k) >> self
 
     def __rshift__(self, right: Any) -> pt.Transformer:
         """Composes with ``right`` after checking that it is not a transformer of PISA with unsafe settings.

@@ -8,7 +8,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, check_ids
-from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.base import RowTransformer, SettingsTransformer
 from pyterrier_jacolbert.pipeline.protocols import Index
 
 
@@ -44,7 +44,7 @@ class TextLoader(SettingsTransformer):
         return inp.assign(text=[reader.text(docid) for docid in docids.tolist()])
 
 
-class EmbeddingsLoader(SettingsTransformer):
+class EmbeddingsLoader(RowTransformer):
     """Adds ``doc_embs`` to frames with ``docno``: the decompressed vectors, float32 ``(n_tokens, dim)`` per document.
 
     Args:
@@ -77,7 +77,3 @@ class EmbeddingsLoader(SettingsTransformer):
         docids = reader.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         vectors = {docid: reader.document_rows(docid) for docid in set(docids.tolist())}
         return inp.assign(**{DOC_EMBS: pd.Series([vectors[i] for i in docids.tolist()], dtype=object, index=inp.index)})
-
-    def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
-        """Applies a rank cutoff before reading vectors."""
-        return pt.RankCutoff(k) >> self

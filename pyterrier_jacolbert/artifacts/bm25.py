@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,23 @@ from pyterrier_jacolbert.index.storage.atomic import META_FILE, atomic_index, re
 from pyterrier_jacolbert.index.storage.blocks import seal_file
 from pyterrier_jacolbert.index.storage.docnos import Docnos, write_docnos
 from pyterrier_jacolbert.index.storage.manifest import entries_from_json, entries_to_json, header
+from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds
 from pyterrier_jacolbert.japanese.words import check_analyzer, tokenize, tokenizer_metadata
 from pyterrier_jacolbert.pipeline.bm25 import JapaneseBM25Retriever, JapaneseBM25Scorer
 
 if TYPE_CHECKING:
     import bm25s
 
-_DEFAULTS: dict[str, Any] = {"text_field": "text", "title_field": None, "k1": 1.2, "b": 0.75, "analyzer": "mecab"}
+_DEFAULTS: dict[str, Any] = {
+    "text_field": "text",
+    "title_field": None,
+    "k1": 1.2,
+    "b": 0.75,
+    "analyzer": "mecab",
+    "normalize": DEFAULT_FOLDS,
+}
+#: Settings of indexes that were built before there was a choice, and that do not record them.
+_UNRECORDED: dict[str, Any] = {"analyzer": "mecab", "normalize": ()}
 
 
 class JapaneseBM25(DirectoryArtifact):
@@ -47,10 +58,12 @@ class JapaneseBM25(DirectoryArtifact):
         b: length normalisation, 0 to 1; 0.75 by default.
         analyzer: splits text into words, ``"mecab"`` or ``"sudachi"`` (see
             :func:`~pyterrier_jacolbert.japanese.tokenize`); "mecab" by default.
+        normalize: spellings that are folded beyond NFKC, some of ``"dashes"``, ``"waves"``, ``"kanji"``, ``"numbers"``
+            and ``"long_vowels"``, or ``"all"`` (see :func:`~pyterrier_jacolbert.japanese.tokenize`); none by default.
         verbose: whether to show progress bars.
 
     Raises:
-        ValueError: ``k1`` or ``b`` is out of its range, or the analyzer is unknown.
+        ValueError: ``k1`` or ``b`` is out of its range, or the analyzer or a fold is unknown.
 
     Example:
         >>> bm25 = JapaneseBM25("wiki.bm25").index(docs).retriever()  # doctest: +SKIP
@@ -69,6 +82,7 @@ class JapaneseBM25(DirectoryArtifact):
         k1: float | None = None,
         b: float | None = None,
         analyzer: str | None = None,
+        normalize: str | Sequence[str] | None = None,
         verbose: bool = False,
     ) -> None:
         super().__init__(path)
@@ -81,6 +95,7 @@ class JapaneseBM25(DirectoryArtifact):
         self._k1 = k1
         self._b = b
         self._analyzer = None if analyzer is None else check_analyzer(analyzer)
+        self._normalize = None if normalize is None else check_folds(normalize)
         self.verbose = verbose
         self._open: tuple[bm25s.BM25, Docnos] | None = None
 
@@ -112,6 +127,22 @@ class JapaneseBM25(DirectoryArtifact):
         analyzer: str = self._effective("analyzer")
         return analyzer
 
+    @property
+    def normalize(self) -> tuple[str, ...]:
+        """Spellings that are folded: recorded by the index at the path, otherwise given, otherwise the default."""
+        return tuple(self._effective("normalize"))
+
+    def tokenize(self, text: str) -> list[str]:
+        """Splits a text into words, as this index splits its documents.
+
+        Args:
+            text: text of a query or document.
+
+        Returns:
+            The words, in the order of the text.
+        """
+        return tokenize(text, self.analyzer, self.normalize)
+
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Documents, *, mode: str = "create"
     ) -> JapaneseBM25:
@@ -142,7 +173,7 @@ class JapaneseBM25(DirectoryArtifact):
         token_ids: list[array[int]] = []
         with atomic_index(self.path, mode=mode) as directory:
             for document in tqdm(documents, desc="tokenizing", unit=" documents", disable=not self.verbose):
-                words = tokenize(document.text, settings["analyzer"])
+                words = tokenize(document.text, settings["analyzer"], settings["normalize"])
                 docnos.append(document.docno)
                 token_ids.append(array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words]))
             model = bm25s.BM25(k1=settings["k1"], b=settings["b"], method="lucene")
@@ -205,8 +236,7 @@ class JapaneseBM25(DirectoryArtifact):
         """Scores all documents for the words of a query.
 
         Args:
-            words: from :func:`~pyterrier_jacolbert.japanese.tokenize` with ``analyzer``; repeated words count
-                repeatedly.
+            words: from :meth:`tokenize`; repeated words count repeatedly.
 
         Returns:
             float32 ``(n_docs,)``, by docid.
@@ -239,8 +269,7 @@ class JapaneseBM25(DirectoryArtifact):
 
     def _effective(self, name: str) -> Any:
         """Returns a setting as recorded by the index at the path, or as given if there is none."""
-        # Indexes from before there was a choice record no analyzer.
-        return self.meta().get(name, _DEFAULTS[name]) if self.built() else self._given(name)
+        return self.meta().get(name, _UNRECORDED.get(name)) if self.built() else self._given(name)
 
     def _opened(self) -> tuple[bm25s.BM25, Docnos]:
         if self._open is None:
@@ -257,7 +286,7 @@ class JapaneseBM25(DirectoryArtifact):
     def _warn_about_differences(self, meta: dict[str, Any]) -> None:
         for name in _DEFAULTS:
             given = getattr(self, f"_{name}")
-            if given is not None and given != (built := self._effective(name)):
+            if given is not None and given != (built := getattr(self, name)):
                 warnings.warn(
                     f"{self!r} was built with {name}={built!r}, which applies, not {name}={given!r}; to change it, "
                     "build the index again with mode='overwrite'.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from pyterrier_jacolbert.encoding.precision import resolve_dtype, to_bfloat16, to_float32
+from pyterrier_jacolbert.encoding.preparation import TextPreparation
 from pyterrier_jacolbert.encoding.query_length import (
     QueryLength,
     max_query_tokens,
@@ -36,6 +38,10 @@ class TokenEncoder:
 
     The checkpoint's own modules do the work (markers, projection, skip list, normalisation), and its own settings apply
     unless an argument replaces them. Queries are encoded in float32, documents in ``dtype``.
+
+    Texts are prepared for the tokenizer first (:class:`~pyterrier_jacolbert.encoding.preparation.TextPreparation`), so
+    that ignorable characters, control characters and special tokens that a user types do not reach the model. All other
+    texts get the vectors that Sentence Transformers gives them.
 
     Args:
         model: checkpoint.
@@ -69,6 +75,7 @@ class TokenEncoder:
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_tokens = batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "other"]
         self.tokenizer = model.tokenizer
+        self.preparation = TextPreparation(self.tokenizer)
         backbone = model[0]
         self._positions = _max_positions(backbone, self.tokenizer)
         document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
@@ -102,7 +109,8 @@ class TokenEncoder:
         Returns:
             The vectors of each text: float32 ``(n_positions, dim)``, unit rows, [MASK] positions included.
         """
-        distinct = sorted(set(texts))
+        prepared = {text: self.preparation.prepare(text) for text in set(texts)}
+        distinct = sorted(set(prepared.values()))
         ids = self._tokenize(distinct, "query", self._positions)
         ids = self._truncate_queries(distinct, ids)
         targets = [target_length(self.query_length, len(tokens)) for tokens in ids]
@@ -113,7 +121,7 @@ class TokenEncoder:
             features = self._query_features([ids[i] for i in batch], targets[batch[0]])
             for i, rows in zip(batch, self._forward(features, "query", self._float32_backbone), strict=True):
                 vectors[distinct[i]] = rows
-        return [vectors[text] for text in texts]
+        return [vectors[prepared[text]] for text in texts]
 
     def encode_documents(
         self, texts: Sequence[str], progress: Callable[[int], object] | None = None
@@ -121,15 +129,14 @@ class TokenEncoder:
         """Encodes documents, each distinct text once, in an order that depends only on the texts.
 
         Args:
-            texts: documents; "" has no vectors.
+            texts: documents; one of white space and ignorable characters alone has no vectors.
             progress: callback that receives the number of texts just encoded; on a CPU, after every few hundred texts.
 
         Returns:
             The vectors of each text: float32 ``(n_tokens, dim)``, unit rows, skipped punctuation excluded.
         """
-        copies: dict[str, int] = {}
-        for text in texts:
-            copies[text] = copies.get(text, 0) + 1
+        prepared = {text: self.preparation.prepare(text) for text in set(texts)}
+        copies = Counter(prepared[text] for text in texts)
         vectors = {"": np.empty((0, self.dim), dtype=np.float32)}
         if progress is not None and "" in copies:
             progress(copies[""])
@@ -151,16 +158,18 @@ class TokenEncoder:
                 vectors.update(zip((group[i] for i in batch), batch_vectors, strict=True))
                 if progress is not None:
                     progress(sum(copies[group[i]] for i in batch))
-        return [vectors[text] for text in texts]
+        return [vectors[prepared[text]] for text in texts]
 
     def query_ids(self, text: str) -> list[int]:
         """Returns the token ids of a query as the model sees them: markers and [MASK] positions included."""
-        ids = self._truncate_queries([text], self._tokenize([text], "query", self._positions))[0]
+        prepared = self.preparation.prepare(text)
+        ids = self._truncate_queries([prepared], self._tokenize([prepared], "query", self._positions))[0]
         return ids + [self.mask_id] * (target_length(self.query_length, len(ids)) - len(ids))
 
     def document_ids(self, text: str) -> list[int]:
         """Returns the token ids of a document as the model sees them, skipped punctuation included."""
-        return self._tokenize([text], "document", self.max_document_length)[0]
+        prepared = self.preparation.prepare(text)
+        return self._tokenize([prepared], "document", self.max_document_length)[0]
 
     def _tokenize(self, texts: Sequence[str], task: str, max_length: int) -> list[list[int]]:
         if not texts:

@@ -7,12 +7,10 @@ This module repeats these steps and keeps the offsets.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from typing import Any
 
-#: The first character and the character after the last.
-Span = tuple[int, int]
+from pyterrier_jacolbert.japanese.normalization import Span, character_spans, compose_with_spans
 
 
 def token_spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:
@@ -45,7 +43,7 @@ def search_spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:
 
     Args and result are those of :func:`token_spans`.
     """
-    normalized, sources = normalize(text)
+    normalized, sources = _nfkc(text)
     spans, cursor = [], 0
     for piece in tokenizer.convert_ids_to_tokens(ids):
         spelling = piece.removeprefix("##").replace("▁", "")
@@ -56,25 +54,6 @@ def search_spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:
         cursor = start + len(spelling)
         spans.append((sources[start][0], sources[cursor - 1][1]))
     return spans
-
-
-def normalize(text: str) -> tuple[str, list[Span]]:
-    """Normalises a text with NFKC and returns it with the span in ``text`` that each of its characters comes from.
-
-    A text may be normalised piece by piece if it is cut before characters that neither combine with the preceding
-    characters nor change their order (Unicode Standard Annex 15, "Normalization Contexts Requiring Care in
-    Optimizations").
-    """
-    characters: list[str] = []
-    spans: list[Span] = []
-    start = 0
-    for end in range(1, len(text) + 1):
-        if end == len(text) or _normalizes_separately(text[start:end], text[end]):
-            piece = unicodedata.normalize("NFKC", text[start:end])
-            characters.append(piece)
-            spans += [(start, end)] * len(piece)
-            start = end
-    return "".join(characters), spans
 
 
 def trim(text: str, start: int, end: int) -> Span:
@@ -89,12 +68,8 @@ def trim(text: str, start: int, end: int) -> Span:
     return start, end
 
 
-def _normalizes_separately(before: str, character: str) -> bool:
-    """Tells whether NFKC normalises a character independently of the characters before it."""
-    if unicodedata.combining(unicodedata.normalize("NFKD", character)[0]):
-        return False
-    separate = unicodedata.normalize("NFKC", before) + unicodedata.normalize("NFKC", character)
-    return unicodedata.normalize("NFKC", before + character) == separate
+def _nfkc(text: str) -> tuple[str, list[Span]]:
+    return compose_with_spans("NFKC", text, character_spans(text))
 
 
 def _word_pieces(tokenizer: Any, text: str) -> Iterator[tuple[str, Span]]:
@@ -104,13 +79,13 @@ def _word_pieces(tokenizer: Any, text: str) -> Iterator[tuple[str, Span]]:
         if part in tokenizer.added_tokens_encoder:
             yield part, (start, start + len(part))
         else:
-            normalized, spans = normalize(part)
+            normalized, spans = _nfkc(part)
             if tokenizer.do_lower_case:
                 spans = [span for character, span in zip(normalized, spans, strict=True) for _ in character.lower()]
                 normalized = "".join(character.lower() for character in normalized)
             cursor = 0
             for word in tokenizer.word_tokenizer.tokenize(part, never_split=tokenizer.all_special_tokens):
-                # MeCab omits nothing but white space, until it meets the end of the text or a NUL.
+                # MeCab omits nothing but white space.
                 position = normalized.find(word, cursor)
                 first = cursor if position < 0 else position
                 cursor = first + len(word)

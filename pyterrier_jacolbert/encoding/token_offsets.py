@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyterrier_jacolbert.encoding.spans import token_spans, trim
+from pyterrier_jacolbert.japanese.normalization import Span
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.encoding.encoder import TokenEncoder
@@ -40,9 +41,10 @@ def document_tokens(encoder: TokenEncoder, text: str) -> list[Token]:
 
     Args:
         encoder: loaded checkpoint.
-        text: text without lone surrogates; "" has no tokens.
+        text: text without lone surrogates; one of white space and ignorable characters alone has no tokens.
     """
-    return _tokens(encoder, text, encoder.document_ids(text), "document") if text else []
+    prepared, sources = encoder.preparation.prepare_with_spans(text)
+    return _tokens(encoder, text, prepared, sources, encoder.document_ids(text), "document") if prepared else []
 
 
 def query_tokens(encoder: TokenEncoder, text: str) -> list[Token]:
@@ -52,40 +54,45 @@ def query_tokens(encoder: TokenEncoder, text: str) -> list[Token]:
         encoder: loaded checkpoint.
         text: text without lone surrogates.
     """
-    return _tokens(encoder, text, encoder.query_ids(text), "query")
+    prepared, sources = encoder.preparation.prepare_with_spans(text)
+    return _tokens(encoder, text, prepared, sources, encoder.query_ids(text), "query")
 
 
 def characters_read(encoder: TokenEncoder, text: str) -> int:
     """Returns the number of characters of a document that the model reads before it reaches its maximum length."""
-    ids = encoder.document_ids(text) if text else []
+    prepared, sources = encoder.preparation.prepare_with_spans(text)
+    ids = encoder.document_ids(text)
     if len(ids) < encoder.max_document_length:
         return len(text)
     prompt = _prompt(encoder, "document")
-    last = max(end for _, end in token_spans(encoder.tokenizer, prompt + text, ids)) - len(prompt)
-    return len(text) if not text[last:].strip() else max(0, last)
+    last = max(end for _, end in token_spans(encoder.tokenizer, prompt + prepared, ids)) - len(prompt)
+    return len(text) if not prepared[last:].strip() else sources[last - 1][1] if last > 0 else 0
 
 
 def token_counts(encoder: TokenEncoder, texts: Sequence[str]) -> list[int]:
     """Counts the tokens of documents before truncation, special tokens and skipped punctuation included."""
     if not texts:
         return []
-    prompt = _prompt(encoder, "document")
-    ids = encoder.tokenizer([prompt + text for text in texts], truncation=False, padding=False, verbose=False)
+    prompted = [_prompt(encoder, "document") + encoder.preparation.prepare(text) for text in texts]
+    ids = encoder.tokenizer(prompted, truncation=False, padding=False, verbose=False)
     return [len(tokens) for tokens in ids["input_ids"]]
 
 
 def token_starts(encoder: TokenEncoder, text: str) -> list[int]:
     """Returns the distinct first characters of a document's tokens before truncation, in ascending order."""
+    prepared, sources = encoder.preparation.prepare_with_spans(text)
     prompt = _prompt(encoder, "document")
-    ids = encoder.tokenizer(prompt + text, truncation=False, padding=False, verbose=False)["input_ids"]
-    spans = token_spans(encoder.tokenizer, prompt + text, list(ids))
-    return sorted({start - len(prompt) for start, end in spans if start < end and start >= len(prompt)})
+    ids = encoder.tokenizer(prompt + prepared, truncation=False, padding=False, verbose=False)["input_ids"]
+    spans = token_spans(encoder.tokenizer, prompt + prepared, list(ids))
+    return sorted({sources[start - len(prompt)][0] for start, end in spans if len(prompt) <= start < end})
 
 
-def _tokens(encoder: TokenEncoder, text: str, ids: list[int], task: str) -> list[Token]:
+def _tokens(
+    encoder: TokenEncoder, text: str, prepared: str, sources: list[Span], ids: list[int], task: str
+) -> list[Token]:
     prompt = _prompt(encoder, task)
     unmasked = len(ids) - _count_masks(encoder, ids, task)
-    spans = token_spans(encoder.tokenizer, prompt + text, ids[:unmasked])
+    spans = token_spans(encoder.tokenizer, prompt + prepared, ids[:unmasked])
     pieces = encoder.tokenizer.convert_ids_to_tokens(ids)
     tokens = []
     for number, (piece, has_vector) in enumerate(zip(pieces, _have_vectors(encoder, ids, task), strict=True)):
@@ -95,7 +102,7 @@ def _tokens(encoder: TokenEncoder, text: str, ids: list[int], task: str) -> list
         if number < unmasked:
             start, end = (max(0, position - len(prompt)) for position in spans[number])
             kind = TEXT if start < end else MARKER
-            start, end = trim(text, start, end) if kind == TEXT else (0, 0)
+            start, end = trim(text, sources[start][0], sources[end - 1][1]) if kind == TEXT else (0, 0)
         tokens.append(Token(piece, kind, start, end, text[start:end] or piece))
     return tokens
 

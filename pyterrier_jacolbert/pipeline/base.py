@@ -40,6 +40,14 @@ class SettingsTransformer(pt.Transformer):
     # Without a link: otherwise PyTerrier looks one up over the network each time it draws a schematic.
     schematic: dict[str, Any] = {"help_url": None}
 
+    def subtransformers(self) -> dict[str, Any]:
+        """Tells PyTerrier that no setting is a transformer; it would take an empty tuple for a list of them.
+
+        Returns:
+            An empty dict.
+        """
+        return {}
+
     def __eq__(self, other: object) -> bool:
         return same_settings(self, other)
 

@@ -12,7 +12,6 @@ from tqdm.auto import tqdm
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, check_column, check_ids
 from pyterrier_jacolbert.index.limits import check_positive
 from pyterrier_jacolbert.index.storage.docnos import Docnos
-from pyterrier_jacolbert.japanese.words import tokenize
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
 from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, ranked, results
 
@@ -22,9 +21,8 @@ class BM25Index(Protocol):
 
     verbose: bool
 
-    @property
-    def analyzer(self) -> str:
-        """Analyzer that splits text into words."""
+    def tokenize(self, text: str) -> list[str]:
+        """Splits a text into words, as the index splits its documents."""
         ...
 
     def docnos(self) -> Docnos:
@@ -80,8 +78,7 @@ class JapaneseBM25Retriever(SettingsTransformer):
         queries = check_column(inp, QUERY, QID)
         check_one_query_per_qid(inp, factorize(queries)[0])
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
-        analyzer = self.index.analyzer
-        hits = [self.index.best_documents(tokenize(query, analyzer), self.num_results) for query in progress]
+        hits = [self.index.best_documents(self.index.tokenize(query), self.num_results) for query in progress]
         docnos = self.index.docnos()
         rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in hits])
         docids, scores = (np.concatenate(parts) for parts in zip(*hits, strict=True))
@@ -129,7 +126,6 @@ class JapaneseBM25Scorer(SettingsTransformer):
         scores = np.empty(len(inp), dtype=np.float32)
         order = np.argsort(query_numbers, kind="stable")
         rows_by_query = np.split(order, np.cumsum(np.bincount(query_numbers))[:-1])
-        analyzer = self.index.analyzer
         for query, rows in zip(queries, rows_by_query, strict=True):
-            scores[rows] = self.index.scores(tokenize(query, analyzer))[docids[rows]]
+            scores[rows] = self.index.scores(self.index.tokenize(query))[docids[rows]]
         return ranked(inp, scores)

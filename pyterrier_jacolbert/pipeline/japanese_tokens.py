@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, QUERY_TOKS, TEXT, TOKS, check_column
+from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds
 from pyterrier_jacolbert.japanese.words import check_analyzer, tokenize
 from pyterrier_jacolbert.pipeline.base import RowTransformer
 from pyterrier_jacolbert.pipeline.frames import factorize
@@ -51,9 +52,10 @@ class JapaneseTokens(RowTransformer):
     Args:
         text_field: field with the text of a document.
         analyzer: ``"mecab"`` or ``"sudachi"``; see :func:`~pyterrier_jacolbert.japanese.tokenize`.
+        normalize: spellings that are folded beyond NFKC; see :func:`~pyterrier_jacolbert.japanese.tokenize`.
 
     Raises:
-        ValueError: unknown analyzer.
+        ValueError: the analyzer or a fold is unknown.
 
     Example:
         >>> tokens = JapaneseTokens()
@@ -63,9 +65,12 @@ class JapaneseTokens(RowTransformer):
 
     schematic: dict[str, Any] = {"label": "Japanese Tokens", "help_url": None}
 
-    def __init__(self, text_field: str = TEXT, *, analyzer: str = "mecab") -> None:
+    def __init__(
+        self, text_field: str = TEXT, *, analyzer: str = "mecab", normalize: str | Sequence[str] = DEFAULT_FOLDS
+    ) -> None:
         self.text_field = text_field
         self.analyzer = check_analyzer(analyzer)
+        self.normalize = check_folds(normalize)
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Adds ``query_toks``, ``toks`` or both.
@@ -89,11 +94,16 @@ class JapaneseTokens(RowTransformer):
             allowed.result_frame([QUERY], mode="results without text")
         words = {}
         if QID in inp.columns and QUERY in inp.columns:
-            words[QUERY_TOKS] = _word_counts(check_column(inp, QUERY, QID), self.analyzer)
+            words[QUERY_TOKS] = self._word_counts(check_column(inp, QUERY, QID))
         if DOCNO in inp.columns and self.text_field in inp.columns:
-            words[TOKS] = _word_counts(check_column(inp, self.text_field, DOCNO), self.analyzer)
+            words[TOKS] = self._word_counts(check_column(inp, self.text_field, DOCNO))
         columns = {name: pd.Series(counts, index=inp.index, dtype=object) for name, counts in words.items()}
         return inp.assign(**columns)
+
+    def _word_counts(self, texts: list[str]) -> list[dict[str, int]]:
+        numbers, distinct = factorize(texts)
+        counts = [Counter(tokenize(text, self.analyzer, self.normalize)) for text in distinct]
+        return [dict(counts[number]) for number in numbers]
 
     def __rshift__(self, right: Any) -> pt.Transformer:
         """Composes with ``right`` after checking that it is not a transformer of PISA with unsafe settings.
@@ -161,12 +171,6 @@ class PisaTokensIndexer(pt.Indexer):
 
     def __repr__(self) -> str:
         return f"PisaTokensIndexer({self.indexer!r})"
-
-
-def _word_counts(texts: list[str], analyzer: str) -> list[dict[str, int]]:
-    numbers, distinct = factorize(texts)
-    counts = [Counter(tokenize(text, analyzer)) for text in distinct]
-    return [dict(counts[number]) for number in numbers]
 
 
 def _warn_about_scale(transformer: Any, parameter: str, scale: float, effect: str) -> None:

@@ -34,9 +34,8 @@ class JapanesePassages(SettingsTransformer):
         index = (model.passages() >> JaColBERTIndexer("long.jacolbert", model)).index(docs)
         retriever = index.retriever() >> pt.text.max_passage()
 
-    Documents keep their spelling: width and compatibility characters (㌔, ｶﾞ, Ａ) are normalised (NFKC) by the
-    tokenizer of the model when a passage is encoded, and by :func:`~pyterrier_jacolbert.japanese.tokenize` when its
-    words are counted.
+    Passages keep the spelling of their document. Their tokens are counted after the normalisation that
+    :func:`~pyterrier_jacolbert.japanese.normalize` describes, as when a passage is encoded.
 
     Args:
         model: counts tokens with its own tokenizer, and limits them to its ``max_document_length`` (300 for

@@ -9,8 +9,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.artifacts.index import JaColBERTIndex
 from pyterrier_jacolbert.artifacts.sharded import ShardedIndex
-from pyterrier_jacolbert.building.documents import Documents
-from pyterrier_jacolbert.building.encoding import BATCH_DOCUMENTS
+from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Documents
 from pyterrier_jacolbert.building.separate_shards import encode_shard
 from pyterrier_jacolbert.building.settings import IndexerSettings
 from pyterrier_jacolbert.building.sharded import build_sharded
@@ -31,7 +30,8 @@ class JaColBERTIndexer(pt.Indexer):
     The index appears at the path when it is complete, and not before. An interrupted build resumes with
     ``mode="resume"`` and the same documents, does not encode them again, and ends with the same bytes. A document
     without text is indexed and never retrieved. Documents with ``doc_embs`` (from ``model.doc_encoder()``, for example)
-    are stored without encoding.
+    are stored without encoding; None or NaN there means that the text is encoded. Every compression stores vectors of
+    length 1, so rows of another length are scaled to it, and a row of zeros is refused.
 
     Memory: the vectors of ``batch_documents`` documents (some 250 MiB for documents of 120 tokens of 128 dimensions),
     ``sample_tokens`` vectors twice in float32 if a residual codec is trained, and about 150 bytes per document for
@@ -41,7 +41,7 @@ class JaColBERTIndexer(pt.Indexer):
         path: the directory; None creates a temporary one, which lives as long as the returned index.
         model: a :class:`JaColBERT`, the folder or name of a checkpoint, or a ``MultiVectorEncoder``.
         text_field: field with the text.
-        title_field: field put before the text, with a space between, unless it is empty.
+        title_field: field put before the text, with a space between, unless it is missing or blank.
         mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, which stays readable until the
             new one is complete; ``"resume"`` continues an interrupted build, starts one if there is none, and returns a
             finished index as it is; ``"append"`` adds to an index.
@@ -105,14 +105,16 @@ class JaColBERTIndexer(pt.Indexer):
         """Builds the index.
 
         Args:
-            docs: dicts (any iterable or generator) or a frame, with ``docno`` and the text field or ``doc_embs``.
+            docs: dicts (any iterable or generator) or a frame, with ``docno`` and the text field or ``doc_embs``: one
+                row per token, as an array of any real type, nested lists, or a torch tensor.
 
         Returns:
             The index, with the model that built it.
 
         Raises:
             FileExistsError: the path exists, and ``mode`` does not allow what is there.
-            pt.validate.InputValidationError: a document lacks a field (a KeyError).
+            pt.validate.InputValidationError: a document lacks a field, or none of the first batch has the title field
+                (a KeyError); the message names the nearest field.
             ValueError: a document cannot be indexed, or is not the one of the interrupted build (the message states its
                 position); or there are no documents.
             BlockingIOError: another process is writing to the index.

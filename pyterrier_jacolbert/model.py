@@ -186,7 +186,7 @@ class JaColBERT:
 
         Args:
             text_field: column with the text.
-            title_field: column put before the text, with a space between.
+            title_field: column put before the text, with a space between, unless it is missing or blank.
 
         Returns:
             The transformer.
@@ -200,7 +200,7 @@ class JaColBERT:
 
         Args:
             text_field: column with the text.
-            title_field: column put before the text, with a space between.
+            title_field: column put before the text, with a space between, unless it is missing or blank.
 
         Returns:
             The transformer.
@@ -239,7 +239,7 @@ class JaColBERT:
 
         Args:
             text_field: column with the text.
-            title_field: column put before the text, with a space between.
+            title_field: column put before the text, with a space between, unless it is missing or blank.
 
         Returns:
             The transformer.

@@ -163,8 +163,8 @@ def test_invalid_settings_and_docnos_with_separator_are_refused(model, candidate
     for column in ("docno", "title", "text"):
         with pytest.raises(pt.validate.InputValidationError, match=column):
             model.passages()(candidates.drop(columns=column))
-    with pytest.raises(ValueError, match="title of docno 'd1' is missing"):
-        model.passages()(candidates.astype({"title": object}).assign(title=None))
+    with pytest.raises(ValueError, match="text of docno 'd1' is missing"):
+        model.passages()(candidates.astype({"text": object}).assign(text=None))
 
 
 @pt.testing.transformer_test_class

@@ -53,7 +53,7 @@ class JapaneseBM25(DirectoryArtifact):
     Args:
         path: the directory; None creates a temporary one to build in, which lives as long as this object.
         text_field: field with the text; "text" by default.
-        title_field: field put before the text, with a space between, unless it is empty.
+        title_field: field put before the text, with a space between, unless it is missing or blank.
         k1: saturation of term frequencies; 1.2 by default.
         b: length normalisation, 0 to 1; 0.75 by default.
         analyzer: splits text into words, ``"mecab"`` or ``"sudachi"`` (see
@@ -161,7 +161,8 @@ class JapaneseBM25(DirectoryArtifact):
         Raises:
             FileExistsError: the path exists, and ``mode`` does not allow replacing it.
             ImportError: fugashi or unidic-lite is not installed.
-            pt.validate.InputValidationError: a document lacks a field (a KeyError).
+            pt.validate.InputValidationError: a document lacks a field, or none of the first 2,048 has the title field
+                (a KeyError); the message names the nearest field.
             ValueError: a document cannot be indexed (the message states its position), or there are no documents.
         """
         import bm25s

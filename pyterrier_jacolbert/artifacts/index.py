@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex
-from pyterrier_jacolbert.building.documents import Documents
-from pyterrier_jacolbert.building.encoding import BATCH_DOCUMENTS
+from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Documents
 from pyterrier_jacolbert.building.merge import merge_indexes
 from pyterrier_jacolbert.building.settings import IndexerSettings
 from pyterrier_jacolbert.building.single import append_documents, build_index

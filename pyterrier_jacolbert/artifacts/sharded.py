@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pyterrier_jacolbert.artifacts.index import JaColBERTIndex
 from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex
-from pyterrier_jacolbert.building.documents import Documents
-from pyterrier_jacolbert.building.encoding import BATCH_DOCUMENTS
+from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Documents
 from pyterrier_jacolbert.building.executors import Executor, SerialExecutor
 from pyterrier_jacolbert.building.separate_shards import join_shards
 from pyterrier_jacolbert.building.settings import IndexerSettings

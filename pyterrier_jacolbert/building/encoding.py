@@ -11,15 +11,12 @@ import numpy as np
 from more_itertools import chunked
 from tqdm.auto import tqdm
 
-from pyterrier_jacolbert.building.documents import Document, Documents, read_documents
+from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Document, Documents, read_documents
 from pyterrier_jacolbert.columns import DOC_EMBS
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.storage.manifest import ReadingSettings
 from pyterrier_jacolbert.model import JaColBERT
-
-#: Documents that are encoded and written together by default.
-BATCH_DOCUMENTS = 2048
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,14 @@ class DocumentEncoder:
         settings: how documents are read and what is stored of them.
         batch_documents: number of documents that are encoded and written together.
         verbose: whether to show progress bars.
+        pooled: whether the vectors that documents bring are pooled already, as those of an index are.
     """
 
     model: JaColBERT
     settings: ReadingSettings = ReadingSettings()
     batch_documents: int = BATCH_DOCUMENTS
     verbose: bool = False
+    pooled: bool = False
 
     def read(self, docs: Documents, first: int = 0) -> Iterator[Document]:
         """Reads documents and checks each.
@@ -53,7 +52,9 @@ class DocumentEncoder:
             text_field=self.settings.text_field,
             title_field=self.settings.title_field,
             vectors_field=DOC_EMBS,
+            keep_text=self.settings.store_text,
             first=first,
+            first_batch=self.batch_documents,
         )
 
     def encode(self, documents: Sequence[Document], progress: Callable[[int], object] = lambda _: None) -> EncodedBatch:
@@ -123,21 +124,26 @@ class DocumentEncoder:
 
     def _vectors(self, documents: Sequence[Document], progress: Callable[[int], object]) -> Sequence[np.ndarray]:
         """Returns the token vectors of documents: given ones, and those of the encoded text of the others."""
-        vectors: list[Any] = [document.fields.get(DOC_EMBS) for document in documents]
+        vectors: list[Any] = [document.vectors for document in documents]
         to_encode = [number for number, rows in enumerate(vectors) if rows is None]
         if to_encode:
             encoded = self.model.encode_documents([documents[number].text for number in to_encode], progress)
             for number, rows in zip(to_encode, encoded, strict=True):
                 vectors[number] = rows
         progress(len(documents) - len(to_encode))
-        vectors = [np.asarray(rows, dtype=np.float32) for rows in vectors]
-        return vectors if self.settings.pool_factor is None else _pool(vectors, self.settings.pool_factor)
+        factor = self.settings.pool_factor
+        if factor is None:
+            return vectors
+        pooled = [self.pooled and document.vectors is not None for document in documents]
+        return [rows if done else _pool(rows, factor) for rows, done in zip(vectors, pooled, strict=True)]
 
 
-def _pool(vectors: list[np.ndarray], factor: float) -> list[np.ndarray]:
-    """Pools the vectors of each document by a factor; a document without vectors stays without."""
+def _pool(rows: np.ndarray, factor: float) -> np.ndarray:
+    """Pools the vectors of a document by a factor; a document without vectors stays without."""
     import torch
     from sentence_transformers.multi_vector_encoder.modules import HierarchicalTokenPooling
 
-    pooling = HierarchicalTokenPooling(factor)
-    return [pooling.pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows for rows in vectors]
+    pooled: np.ndarray = (
+        HierarchicalTokenPooling(factor).pool([torch.from_numpy(rows)])[0].numpy() if len(rows) else rows
+    )
+    return pooled

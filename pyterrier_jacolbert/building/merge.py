@@ -72,7 +72,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
         return
     documents = itertools.chain.from_iterable(map(_documents, readers))
     settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
-    build_index(out, documents, DocumentEncoder(JaColBERT(), first.settings), settings, model=first.model)
+    build_index(out, documents, DocumentEncoder(JaColBERT(), first.settings, pooled=True), settings, model=first.model)
 
 
 def _parts(reader: IndexReader) -> list[IndexReader]:
@@ -119,6 +119,8 @@ def _check_docnos(paths: Sequence[Path], readers: Sequence[IndexReader]) -> None
 
 
 def _documents(reader: IndexReader) -> Iterator[dict[str, Any]]:
-    """Yields the documents of an index with their vectors, as an indexer takes them."""
+    """Yields the documents of an index with their vectors and stored texts, as an indexer takes them."""
+    settings = reader.manifest.settings
     for docid in reader.present_docids().tolist():
-        yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.document_rows(docid)}
+        text = {settings.text_field: reader.text(docid)} if settings.store_text else {}
+        yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.document_rows(docid), **text}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyterrier_jacolbert.building.encoding import BATCH_DOCUMENTS, DocumentEncoder
+from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS
+from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.index.journal import BuildSettings
 from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_choice, check_positive
 from pyterrier_jacolbert.index.storage.directory import MODES

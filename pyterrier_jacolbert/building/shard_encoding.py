@@ -23,7 +23,6 @@ from pyterrier_jacolbert.building.documents import Document
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.building.executors import Executor
 from pyterrier_jacolbert.building.shard_manifest import shard_folder
-from pyterrier_jacolbert.columns import DOC_EMBS
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.journal import BuildSettings
 
@@ -116,7 +115,7 @@ class ShardedEncoding:
                 self._arrive(batch.number)
                 bar.update(len(batch.documents))
             else:
-                yield DocumentBatch(batch.number, [_without_unused_fields(document) for document in batch.documents])
+                yield batch
 
     def _add_to_digest(self, batch: DocumentBatch) -> None:
         if batch.number % self._batches_per_shard == 0:
@@ -194,9 +193,3 @@ class _ShardDigest:
         self.documents += len(documents)
         for document in documents:
             self.digest.update(document.digest().to_bytes(8, "little"))
-
-
-def _without_unused_fields(document: Document) -> Document:
-    """Returns a document with only the fields that encoding needs, so that less data is sent to workers."""
-    fields = {DOC_EMBS: document.fields[DOC_EMBS]} if DOC_EMBS in document.fields else {}
-    return Document(document.docno, document.text, fields)

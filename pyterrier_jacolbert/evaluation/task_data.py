@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, TEXT
+from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, TEXT, check_title
 from pyterrier_jacolbert.evaluation.protocols import TaskProtocol
 
 #: Number of queries to re-rank together. Memory holds the vectors of all their candidates: about 1 GiB for 100
@@ -30,7 +30,7 @@ def documents(protocol: TaskProtocol) -> Iterator[dict[str, str]]:
 
 
 def _document_text(doc: Mapping[str, str], protocol: TaskProtocol) -> str:
-    title = doc.get("title")
+    title = check_title(doc.get("title"), "title of a document")
     return f"{title}{protocol.separator}{doc['text']}" if title else doc["text"]
 
 

@@ -13,7 +13,7 @@ from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, check_column, check_i
 from pyterrier_jacolbert.index.limits import check_positive
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
-from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, ranked, results
+from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, first_rows, ranked, results
 
 
 class BM25Index(Protocol):
@@ -64,7 +64,8 @@ class JapaneseBM25Retriever(SettingsTransformer):
 
         Returns:
             The query columns with docno, score and rank: queries in the order of the frame, best document first, ties
-            by docno descending.
+            by docno descending. A query that is in several rows with the same qid gets one ranking, with the other
+            columns of its first row.
 
         Raises:
             FileNotFoundError: there is no index at the path yet.
@@ -77,6 +78,8 @@ class JapaneseBM25Retriever(SettingsTransformer):
         check_ids(inp, QID)
         queries = check_column(inp, QUERY, QID)
         check_one_query_per_qid(inp, factorize(queries)[0])
+        firsts = first_rows(inp)
+        inp, queries = inp.iloc[firsts], [queries[row] for row in firsts]
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
         hits = [self.index.best_documents(self.index.tokenize(query), self.num_results) for query in progress]
         docnos = self.index.docnos()
@@ -114,7 +117,8 @@ class JapaneseBM25Scorer(SettingsTransformer):
         Raises:
             FileNotFoundError: there is no index at the path yet.
             pt.validate.InputValidationError: a column is missing.
-            ValueError: an id or query is not a string, or the index does not have a document.
+            ValueError: an id or query is not a string, a qid stands for two queries, or the index does not have a
+                document.
         """
         pt.validate.result_frame(inp, [QUERY], context=self)
         if inp.empty:

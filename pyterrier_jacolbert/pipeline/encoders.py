@@ -8,8 +8,9 @@ import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
-from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids
+from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO, QID, QUERY, QUERY_EMBS, check_column, check_ids, join_title
 from pyterrier_jacolbert.pipeline.base import RowTransformer
+from pyterrier_jacolbert.pipeline.frames import naming_nearest
 from pyterrier_jacolbert.pipeline.protocols import Model
 
 
@@ -52,7 +53,7 @@ class DocEncoder(RowTransformer):
     Args:
         model: the checkpoint.
         text_field: column with the text.
-        title_field: column put before the text, with a space between.
+        title_field: column put before the text, with a space between, unless it is missing or blank.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT Doc", "help_url": None}
@@ -76,7 +77,8 @@ class DocEncoder(RowTransformer):
             ValueError: a docno or text is not a string.
         """
         fields = [field for field in (self.title_field, self.text_field) if field]
-        pt.validate.columns(inp, includes=[DOCNO, *fields], context=self)
+        with naming_nearest(inp, *fields):
+            pt.validate.columns(inp, includes=[DOCNO, *fields], context=self)
         if inp.empty:
             return inp.assign(**{DOC_EMBS: pd.Series(dtype=object, index=inp.index)})
         vectors = encode_texts(self.model, document_texts(inp, self.text_field, self.title_field))
@@ -86,11 +88,11 @@ class DocEncoder(RowTransformer):
 def document_texts(inp: pd.DataFrame, text_field: str, title_field: str | None) -> list[str]:
     """Returns the checked texts of the documents of a frame, title first; "" for a text of white space alone."""
     check_ids(inp, DOCNO)
-    texts = check_column(inp, text_field, DOCNO)
-    if title_field is not None:
-        titles = check_column(inp, title_field, DOCNO)
-        texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
-    return [text if text.strip() else "" for text in texts]
+    titles = [None] * len(inp) if title_field is None else inp[title_field]
+    return [
+        join_title(title, text, f"docno {docno!r}", title_field=title_field, text_field=text_field)
+        for docno, title, text in zip(inp[DOCNO], titles, inp[text_field], strict=True)
+    ]
 
 
 def encode_texts(model: Model, texts: list[str]) -> list[Any]:

@@ -2,13 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE
+from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, nearest_field
+
+
+@contextmanager
+def naming_nearest(inp: pd.DataFrame, *fields: str | None) -> Iterator[None]:
+    """Adds the nearest column of a frame to the error of a validation that misses a text or title column.
+
+    Args:
+        inp: the validated frame.
+        *fields: text and title columns that a transformer was told to read; None stands for no column.
+
+    Raises:
+        pt.validate.InputValidationError: the validation failed.
+    """
+    try:
+        yield
+    except pt.validate.InputValidationError as error:
+        missing = [field for field in fields if field and field not in inp.columns]
+        if not missing or not len(inp.columns):
+            raise
+        raise pt.validate.InputValidationError(
+            f"The frame has no {missing[0]!r} column; the nearest of {list(map(str, inp.columns))} is "
+            f"{nearest_field(missing[0], inp.columns)!r}, so name that one, or add the column. {error.args[0]}",
+            error.modes,
+        ) from None
 
 
 def factorize(values: Sequence[str] | pd.Series) -> tuple[np.ndarray, list[str]]:
@@ -37,6 +63,14 @@ def check_one_query_per_qid(frame: pd.DataFrame, query_numbers: np.ndarray) -> N
     repeated = np.flatnonzero(np.bincount(pairs[0]) > 1)
     if len(repeated):
         raise ValueError(f"The qid {names[repeated[0]]!r} stands for two different queries; give each its own qid.")
+
+
+def first_rows(frame: pd.DataFrame) -> np.ndarray:
+    """Returns the first row of each qid: int64 ``(n_qids,)``, ascending.
+
+    A retriever ranks a qid once, however often its query is in the frame; see :func:`check_one_query_per_qid`.
+    """
+    return np.flatnonzero(~frame[QID].duplicated().to_numpy())
 
 
 def ranked(frame: pd.DataFrame, scores: np.ndarray) -> pd.DataFrame:

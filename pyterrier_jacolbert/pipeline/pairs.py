@@ -11,8 +11,8 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, QUERY_EMBS, check_ids
 from pyterrier_jacolbert.pipeline.encoders import document_texts, encode_texts
-from pyterrier_jacolbert.pipeline.frames import factorize
-from pyterrier_jacolbert.pipeline.protocols import Index, Model, distinct_queries, index_queries
+from pyterrier_jacolbert.pipeline.frames import factorize, naming_nearest
+from pyterrier_jacolbert.pipeline.protocols import Index, Model, check_dimensions, distinct_queries, index_queries
 
 _NONE = np.empty(0, dtype=np.int64)
 
@@ -69,10 +69,11 @@ def text_pairs(
 
     Raises:
         pt.validate.InputValidationError: a column is missing.
-        ValueError: an id, query or text is not a string.
+        ValueError: an id, query or text is not a string, a qid stands for two queries, or ``query_embs`` are not
+            finite matrices or have other dimensions than the checkpoint's vectors.
     """
     fields = [name for name in (title_field, text_field) if name]
-    with pt.validate.any(inp, context=transformer) as allowed:
+    with naming_nearest(inp, *fields), pt.validate.any(inp, context=transformer) as allowed:
         allowed.result_frame([QUERY, *fields], mode="query")
         allowed.result_frame([QUERY_EMBS, *fields], mode="vectors")
     if inp.empty:
@@ -82,7 +83,9 @@ def text_pairs(
 
     query_numbers, queries = distinct_queries(model, inp)
     text_numbers, texts = factorize(document_texts(inp, text_field, title_field))
-    return Pairs(queries, query_numbers, TokenVectors.of(encode_texts(model, texts)), text_numbers)
+    vectors = encode_texts(model, texts)
+    check_dimensions(queries, vectors[0].shape[1], f"{model!r} encodes documents with")
+    return Pairs(queries, query_numbers, TokenVectors.of(vectors), text_numbers)
 
 
 def index_pairs(transformer: pt.Transformer, inp: pd.DataFrame, index: Index) -> Pairs:

@@ -8,9 +8,10 @@ import pandas as pd
 import pyterrier as pt
 from tqdm.auto import tqdm
 
-from pyterrier_jacolbert.columns import DOCNO, TEXT, check_column, check_ids
+from pyterrier_jacolbert.columns import DOCNO, TEXT, check_column, check_ids, check_titles
 from pyterrier_jacolbert.japanese.sentences import cut_passages
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
+from pyterrier_jacolbert.pipeline.frames import naming_nearest
 from pyterrier_jacolbert.pipeline.protocols import Model
 
 if TYPE_CHECKING:
@@ -44,8 +45,8 @@ class JapanesePassages(SettingsTransformer):
             as the model leaves.
         stride: maximum number of tokens from the start of a passage to the start of the next; None takes ``length``.
             With ``stride >= length`` passages do not overlap, and with ``prepend=None`` they concatenate to the text.
-        prepend: column put before each passage, with a space between, unless it is empty (a title longer than half the
-            model's length is cut there); None prepends nothing.
+        prepend: column put before each passage, with a space between, unless it is missing or blank (a title longer
+            than half the model's length is cut there); None prepends nothing.
         text_field: column with the text.
 
     Raises:
@@ -87,7 +88,7 @@ class JapanesePassages(SettingsTransformer):
             ValueError: a docno, text or title is not a string, or a docno contains "%p".
         """
         fields = [field for field in (self.prepend, self.text_field) if field]
-        with pt.validate.any(inp, context=self) as allowed:
+        with naming_nearest(inp, *fields), pt.validate.any(inp, context=self) as allowed:
             allowed.document_frame(fields, mode="documents")
             allowed.result_frame(fields, mode="results")
         kept = inp.drop(columns=[self.prepend]) if self.prepend else inp
@@ -96,7 +97,7 @@ class JapanesePassages(SettingsTransformer):
         check_ids(inp, DOCNO)
         _check_docnos(inp[DOCNO])
         texts = check_column(inp, self.text_field, DOCNO)
-        titles = check_column(inp, self.prepend, DOCNO) if self.prepend else [""] * len(inp)
+        titles = check_titles(inp, self.prepend) if self.prepend else [""] * len(inp)
         by_document: dict[tuple[str, str], list[str]] = {}
         documents = tqdm(
             zip(titles, texts, strict=True),

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, ORIGINAL_QUERY, QID, QUERY, QUERY_EMBS, RANK, SCORE, check_ids
+from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, QUERY_EMBS, RANK, SCORE, check_ids
 from pyterrier_jacolbert.index.limits import check_positive
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
-from pyterrier_jacolbert.pipeline.frames import ranked
+from pyterrier_jacolbert.pipeline.frames import first_rows, ranked
 from pyterrier_jacolbert.pipeline.protocols import Index, index_queries
 
 if TYPE_CHECKING:
@@ -59,31 +59,36 @@ class ColBERTPRF(SettingsTransformer):
             inp: a ranking: ``qid``, ``query``, ``docno``, ``rank``.
 
         Returns:
-            One row per query, in the order of the ranking, with the query columns and ``query_embs``. The text of the
-            query moves to ``query_0``, so that a retriever takes the vectors.
+            One row per query, in the order of the ranking, with the query columns and the expanded ``query_embs``,
+            which retrievers and re-rankers of this package prefer to the text. The text stays in ``query``, and is also
+            pushed to ``query_0``, as by PyTerrier's own query rewriters.
 
         Raises:
             pt.validate.InputValidationError: a column is missing.
-            ValueError: an id or query is not a string, or the index does not have a document.
+            ValueError: an id or query is not a string, a qid stands for two queries, or the index does not have a
+                document.
         """
         with pt.validate.any(inp, context=self) as allowed:
             allowed.result_frame([QUERY], mode="query")
             allowed.result_frame([QUERY_EMBS], mode="vectors")
-        firsts = inp.drop_duplicates(QID)
-        kept = [column for column in pt.model.query_columns(inp) if column not in (QUERY, QUERY_EMBS)]
-        queries = firsts[kept].reset_index(drop=True)
-        if QUERY in inp.columns:
-            queries[ORIGINAL_QUERY] = firsts[QUERY].to_numpy()
+        firsts = first_rows(inp)
+        kept = [column for column in pt.model.query_columns(inp) if column != QUERY_EMBS]
+        queries = inp[kept].iloc[firsts].reset_index(drop=True)
+        if QUERY in kept:
+            queries = pt.model.push_queries(queries, keep_original=True)
         if inp.empty:
             return queries.assign(**{QUERY_EMBS: pd.Series(dtype=object)})
         check_ids(inp, QID, DOCNO)
+        reader = self.index.token_vectors()
+        numbers, vectors = index_queries(self.index, reader, inp)
         best = ranked(inp, inp[SCORE].to_numpy())
         best = best[best[RANK] < self.fb_docs].reset_index(drop=True)
-        reader = self.index.token_vectors()
-        numbers, vectors = index_queries(self.index, reader, best)
         docids = reader.docnos.known_docids(best[DOCNO].tolist(), owner=repr(self.index))
         rows = best.groupby(QID, sort=False).indices
-        expanded = [self._expand(reader, vectors[numbers[rows[qid][0]]], docids[rows[qid]]) for qid in firsts[QID]]
+        expanded = [
+            self._expand(reader, vectors[number], docids[rows[qid]])
+            for qid, number in zip(queries[QID], numbers[firsts], strict=True)
+        ]
         return queries.assign(**{QUERY_EMBS: pd.Series(expanded, dtype=object)})
 
     def _expand(self, reader: IndexReader, query: np.ndarray, docids: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ class TextReranker(SettingsTransformer):
     Args:
         model: the checkpoint.
         text_field: column with the text.
-        title_field: column put before the text, with a space between.
+        title_field: column put before the text, with a space between, unless it is missing or blank.
     """
 
     schematic: dict[str, Any] = {"label": "JaColBERT Text", "help_url": None}

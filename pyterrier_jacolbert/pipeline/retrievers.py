@@ -13,7 +13,7 @@ import pyterrier as pt
 from pyterrier_jacolbert.columns import ALLOWED_DOCNOS, QID, QUERY, QUERY_EMBS, check_ids
 from pyterrier_jacolbert.index.limits import TORCH_DTYPES, check_choice, check_positive
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
-from pyterrier_jacolbert.pipeline.frames import results
+from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, first_rows, results
 from pyterrier_jacolbert.pipeline.protocols import Index, index_queries
 from pyterrier_jacolbert.pipeline.rerankers import IndexReranker
 
@@ -59,13 +59,15 @@ class BaseRetriever(SettingsTransformer):
 
         Returns:
             The query columns with docno, score and rank: queries in the order of the frame, best document first, ties
-            by docno descending.
+            by docno descending. A query that is in several rows with the same qid gets one ranking, with the other
+            columns of its first row.
 
         Raises:
             pt.validate.InputValidationError: ``qid`` is missing, or both ``query`` and ``query_embs`` are; or the frame
                 has documents already (re-rank those with ``index.scorer()``).
-            ValueError: a qid or query is not a string, a qid is repeated, vectors have other dimensions, or the index
-                does not have an allowed docno.
+            ValueError: a qid or query is not a string; a qid stands for two queries, by their text, vectors or allowed
+                docnos; vectors are not a finite matrix or have other dimensions; or the index does not have an allowed
+                docno.
         """
         with pt.validate.any(inp, context=self) as allowed:
             allowed.query_frame([QUERY], mode="query")
@@ -75,6 +77,10 @@ class BaseRetriever(SettingsTransformer):
         check_ids(inp, QID)
         reader = self.index.token_vectors()  # once: another thread may update the index
         query_numbers, vectors = index_queries(self.index, reader, inp)
+        firsts = first_rows(inp)
+        if len(firsts) < len(inp):
+            _check_allowed_docnos(inp)
+            inp, query_numbers = inp.iloc[firsts], query_numbers[firsts]
         hits: list[Any] = [None] * len(inp)
         for rows, allowed_docnos in _rows_by_allowed_docnos(inp):
             distinct, positions = np.unique(query_numbers[rows], return_inverse=True)
@@ -231,6 +237,18 @@ def docno_tuple(docnos: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(docnos, str):
         raise ValueError(f"docnos must be a list of docnos, not the string {docnos!r}.")
     return None if docnos is None else tuple(docnos)
+
+
+def _check_allowed_docnos(inp: pd.DataFrame) -> None:
+    """Checks that the rows of a qid allow the same docnos.
+
+    Raises:
+        ValueError: a qid has two lists of allowed docnos.
+    """
+    numbers = np.empty(len(inp), dtype=np.int64)
+    for number, (rows, _) in enumerate(_rows_by_allowed_docnos(inp)):
+        numbers[rows] = number
+    check_one_query_per_qid(inp, numbers)
 
 
 def _rows_by_allowed_docnos(inp: pd.DataFrame) -> list[tuple[np.ndarray, tuple[str, ...] | None]]:

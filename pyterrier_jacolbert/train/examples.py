@@ -16,7 +16,8 @@ import pandas as pd
 import pyterrier as pt
 from more_itertools import chunked
 
-from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, RANK, SCORE, TEXT, check_ids
+from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, RANK, SCORE, TEXT, check_column, check_ids
+from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize
 from pyterrier_jacolbert.train.example_files import Example, Resumable
 
 
@@ -50,9 +51,10 @@ def mine(
         A stream of unscored examples, in the order of the topics.
 
     Raises:
-        ValueError: ``n_ways`` is below 2, or no query of the topics has a relevant document.
+        ValueError: ``n_ways`` is below 2, a qid stands for two queries, or no query of the topics has a relevant
+            document.
     """
-    check_ids(topics, QID)
+    _check_topics(topics)
     check_ids(qrels, QID, DOCNO)
     if n_ways < 2:
         raise ValueError(f"n_ways must be 2 or more, a positive and a negative, not {n_ways}.")
@@ -82,9 +84,10 @@ def score(
         A stream of the examples with scores, in the same order.
 
     Raises:
-        ValueError: (when the stream is read) the teacher leaves documents out, or a query is not among the topics.
+        ValueError: a qid stands for two queries; or (when the stream is read) the teacher leaves documents out, or a
+            query is not among the topics.
     """
-    check_ids(topics, QID)
+    _check_topics(topics)
     return ScoredExamples(examples, teacher, topics, documents, batch_size)
 
 
@@ -221,6 +224,13 @@ class ScoredExamples:
                 ) from None
             scored.append(replace(example, scores=values))
         return scored
+
+
+def _check_topics(topics: pd.DataFrame) -> None:
+    """Checks that qids and queries are strings, and that no qid stands for two queries."""
+    check_ids(topics, QID)
+    if QUERY in topics.columns:
+        check_one_query_per_qid(topics, factorize(check_column(topics, QUERY, QID))[0])
 
 
 def _seed_from(text: str) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, SCORE, TEXT
+from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, SCORE, TEXT, check_column
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
-from pyterrier_jacolbert.pipeline.frames import ranked
+from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, ranked
 
 
 def ensemble(
@@ -61,11 +61,12 @@ class Ensemble(SettingsTransformer):
         """Scores each row.
 
         Raises:
-            ValueError: a teacher leaves rows out.
+            ValueError: a teacher leaves rows out, or a qid stands for two queries.
         """
         pt.validate.result_frame(inp, [QUERY], context=self)
         if inp.empty:
             return ranked(inp, np.empty(0))
+        check_one_query_per_qid(inp, factorize(check_column(inp, QUERY, QID))[0])
         total = np.zeros(len(inp))
         keys = pd.MultiIndex.from_frame(inp[[QID, DOCNO]])
         for teacher, weight in zip(self.teachers, self.weights, strict=True):
@@ -103,15 +104,20 @@ class CrossEncoderScorer(pt.Transformer):
 
         Returns:
             The rows with new ``score`` and ``rank``, best first per query.
+
+        Raises:
+            ValueError: a query or text is not a string, or a qid stands for two queries.
         """
         pt.validate.result_frame(inp, [QUERY, TEXT], context=self)
         if inp.empty:
             return ranked(inp, np.empty(0))
+        queries, texts = check_column(inp, QUERY, QID), check_column(inp, TEXT, DOCNO)
+        check_one_query_per_qid(inp, factorize(queries)[0])
         if self._cross_encoder is None:
             from sentence_transformers import CrossEncoder
 
             self._cross_encoder = CrossEncoder(self.model, device=self.device)
-        pairs = list(zip(inp[QUERY], inp[TEXT], strict=True))
+        pairs = list(zip(queries, texts, strict=True))
         scores = self._cross_encoder.predict(pairs, batch_size=self.batch_size, show_progress_bar=False)
         return ranked(inp, scores)
 

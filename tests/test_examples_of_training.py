@@ -127,7 +127,7 @@ def test_mining_rejects_invalid_input(demo, bm25):
     with pytest.raises(ValueError, match="n_ways must be 2 or more"):
         mine(bm25.retriever(), demo.get_topics(), demo.get_qrels(), n_ways=1)
     with pytest.raises(ValueError, match=r"None of the \d+ queries has a relevant document in qrels"):
-        mine(bm25.retriever(), demo.get_topics().assign(qid="other"), demo.get_qrels())
+        mine(bm25.retriever(), demo.get_topics().assign(qid=lambda topics: "other " + topics["qid"]), demo.get_qrels())
     with pytest.raises(ValueError, match="must hold strings"):
         mine(bm25.retriever(), demo.get_topics().assign(qid=range(len(demo.get_topics()))), demo.get_qrels())
 

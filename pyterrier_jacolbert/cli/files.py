@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any
+
+from pyterrier_jacolbert.text_files import read_lines
 
 
 class DocumentFile:
@@ -13,6 +14,7 @@ class DocumentFile:
 
     Args:
         source: path of the file: JSONL, or TSV of docno and text if it ends in ``.tsv``; ``-`` reads JSONL from stdin.
+            The encoding is UTF-8; a byte order mark is dropped.
     """
 
     def __init__(self, source: str) -> None:
@@ -23,17 +25,16 @@ class DocumentFile:
 
 
 def _read(source: str) -> Iterator[dict[str, Any]]:
-    with sys.stdin if source == "-" else open(source, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{source}, line {number}"
-            if source.endswith(".tsv"):
-                yield _parse_tsv(line, where)
-            elif line.strip():
-                yield _parse_json(line, where)
+    for number, line in read_lines(source):
+        where = f"{source}, line {number}"
+        if source.removesuffix(".gz").endswith(".tsv"):
+            yield _parse_tsv(line, where)
+        elif line.strip():
+            yield _parse_json(line, where)
 
 
 def _parse_tsv(line: str, where: str) -> dict[str, Any]:
-    docno, tab, text = line.rstrip("\r\n").partition("\t")
+    docno, tab, text = line.partition("\t")
     if not tab:
         raise ValueError(f"{where}: there is no tab; put one between docno and text.")
     return {"docno": docno, "text": text}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE
 from pyterrier_jacolbert.index.storage.atomic import replacing
+from pyterrier_jacolbert.text_files import read_lines
 
 _TREC_SUFFIXES = (".trec", ".run", ".res")
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"
@@ -51,11 +53,41 @@ def read_run(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"The run file {path} does not exist; give a TREC run file.")
     try:
-        frame = _read_ranx(path) if path.suffix == ".lz4" else pt.io.read_results(str(path), format="trec")
+        frame = _read_ranx(path) if path.suffix == ".lz4" else _read_trec(path)
         frame = frame.astype({QID: str, DOCNO: str, SCORE: float})
     except (ValueError, KeyError, AttributeError, RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path} is not a run ({str(error).splitlines()[0]}); give a TREC run file.") from None
     return pt.model.add_ranks(frame[[QID, DOCNO, SCORE]])[[QID, DOCNO, SCORE, RANK]]
+
+
+def _read_trec(path: Path) -> pd.DataFrame:
+    return pd.DataFrame(_rows(path, float, 4), columns=[QID, DOCNO, SCORE])
+
+
+def _rows(path: Path, kind: Callable[[str], float], position: int) -> list[tuple[str, str, float]]:
+    """Reads the qid, the docno and a number of each line that is not empty; fields are split at spaces and tabs.
+
+    pandas would take quotation marks in a docno as quotation, and the docno "NA" as a missing value.
+
+    Args:
+        path: of a run or of judgements.
+        kind: converts the number.
+        position: of the number in the line.
+
+    Raises:
+        ValueError: a line has another form or is not UTF-8, and the message gives its number; or there are no lines.
+    """
+    rows = []
+    for number, line in read_lines(path):
+        fields = re.findall(r"[^ \t]+", line)
+        try:
+            if fields:
+                rows.append((fields[0], fields[2], kind(fields[position])))
+        except (IndexError, ValueError):
+            raise ValueError(f"line {number} is {line[:80]!r}") from None
+    if not rows:
+        raise ValueError("it is empty")
+    return rows
 
 
 def _read_ranx(path: Path) -> pd.DataFrame:
@@ -87,8 +119,7 @@ def read_qrels(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"The qrels file {path} does not exist; give a file in TREC's qrels format.")
     try:
-        frame = pd.read_csv(path, sep=r"\s+", names=[QID, "iteration", DOCNO, "label"], dtype=str)
-        return frame[[QID, DOCNO, "label"]].astype({"label": int})
+        return pd.DataFrame(_rows(path, int, 3), columns=[QID, DOCNO, "label"]).astype({QID: str, DOCNO: str})
     except ValueError as error:
         problem = str(error).splitlines()[0]
         raise ValueError(

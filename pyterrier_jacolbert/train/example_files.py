@@ -14,6 +14,7 @@ import pandas as pd
 
 from pyterrier_jacolbert.columns import DOCNO, QID
 from pyterrier_jacolbert.index.storage.atomic import replacing
+from pyterrier_jacolbert.text_files import read_lines
 
 #: Maximum number of problems in a message of :func:`validate`.
 _MAX_REPORTED_PROBLEMS = 5
@@ -53,7 +54,7 @@ def read(path: str | Path) -> Iterator[Example]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a line has another form; the message gives its number.
+        ValueError: a line has another form, or is not UTF-8; the message gives its number.
     """
     for number, line in _json_lines(path):
         try:
@@ -79,7 +80,7 @@ def read_colbert(path: str | Path) -> Iterator[Example]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: a line has another form; the message gives its number.
+        ValueError: a line has another form, or is not UTF-8; the message gives its number.
     """
     for number, line in _json_lines(path):
         try:
@@ -248,15 +249,12 @@ def _problems(
 
 
 def _json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:
-    with Path(path).open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(
-                        f"{path}, line {number}: this is not JSON ({error.msg}); repair the line."
-                    ) from None
+    for number, line in read_lines(Path(path)):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {number}: this is not JSON ({error.msg}); repair the line.") from None
 
 
 def _to_line(example: Example | None) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyterrier_jacolbert.text_files import read_text
+
 Settings = TypeVar("Settings")
 
 
@@ -24,12 +26,12 @@ def read_settings(kind: type[Settings], path: str | Path) -> Settings:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not YAML, or does not fit the dataclass.
+        ValueError: the file is not UTF-8 or not YAML, or does not fit the dataclass.
     """
     import yaml
 
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML; repair it: {' '.join(str(error).split())}.") from None
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyterrier_jacolbert
-from pyterrier_jacolbert.datasets import _DATASET_BY_IRDS_ID
+from pyterrier_jacolbert.datasets._catalog import DATASET_BY_IRDS_ID
 from pyterrier_jacolbert.evaluation.protocols import PAPER_TASKS, TASKS, protocol_of
 from pyterrier_jacolbert.evaluation.published import published
 from pyterrier_jacolbert.evaluation.tables import label
@@ -50,7 +50,7 @@ def task_table() -> str:
 def dataset_table() -> str:
     """Returns a table with a row per dataset of this package."""
     rows = []
-    for irds_id, dataset in _DATASET_BY_IRDS_ID.items():
+    for irds_id, dataset in DATASET_BY_IRDS_ID.items():
         metadata = dataset.metadata()
         counts = [metadata.get(kind, {}).get("count") for kind in ("docs", "queries")]
         cells = [f"{count:,}" if count else "" for count in counts]

@@ -1,6 +1,7 @@
 """JaColBERTv2.5 in PyTerrier: Japanese multi-vector retrieval as pipelines.
 
-Names load what they need on first use: importing the package loads neither torch nor numba nor Java.
+Names load what they need on first use: importing the package loads neither torch nor numba nor Java, writes no file and
+needs no home directory.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _MODULES = {
     "ShardedIndex": "artifacts.sharded",
 }
 
-datasets.register()
+datasets.register_when_asked()
 
 
 def __getattr__(name: str) -> Any:

@@ -12,8 +12,8 @@ import pytest
 from hub_server import Hub, serve
 from ir_datasets.formats import GenericQrel, GenericQuery
 
-from pyterrier_jacolbert import datasets
 from pyterrier_jacolbert.datasets import (
+    _provider,
     esci,
     jacwir,
     jagovfaqs,
@@ -215,7 +215,7 @@ def test_a_licence_notice_is_shown_only_when_fetching(hub, capfd):
 
 def test_mmarco_s_terms_are_shown_until_it_is_downloaded(home, capfd):
     pt.get_dataset("jacolbert:mmarco/v2/ja/dev/small")
-    assert datasets._MMARCO_NOTICE in capfd.readouterr().err
+    assert _provider._MMARCO_NOTICE in capfd.readouterr().err
     (home / "mmarco").mkdir(parents=True)
     pt.get_dataset("jacolbert:mmarco/v2/ja/dev/small")
     assert capfd.readouterr().err == ""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pyterrier_jacolbert import datasets
 from pyterrier_jacolbert.datasets import demo, jsquad
+from pyterrier_jacolbert.datasets._catalog import DATASET_BY_IRDS_ID
 from pyterrier_jacolbert.datasets._collection import Collection, Counts, TitledDoc
 from pyterrier_jacolbert.datasets._irds import Documentation, lazy_dataset
 from pyterrier_jacolbert.datasets._source import Source
@@ -217,7 +218,7 @@ def test_every_benchmark_has_a_name_and_documentation():
         data = pt.get_dataset(f"jacolbert:{name}")
         assert data.get_corpus_lang() == "ja"
         assert name.startswith(("miracl/", "mr-tydi/", "mmarco/")) or name == "demo" or data.info_url()
-    for irds_id in set(names) & set(datasets._DATASET_BY_IRDS_ID):
+    for irds_id in set(names) & set(DATASET_BY_IRDS_ID):
         documentation = ir_datasets.load(irds_id).documentation()
         assert {"pretty_name", "desc", "url", "licence", "bibtex"} <= documentation.keys()
         assert documentation["bibtex"].startswith("@")

@@ -10,9 +10,10 @@ import pandas as pd
 import pyterrier as pt
 import pytest
 
-from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer, datasets
+from pyterrier_jacolbert import JaColBERT, JaColBERTIndexer
 from pyterrier_jacolbert.cli.parser import main
 from pyterrier_jacolbert.datasets import jqara
+from pyterrier_jacolbert.datasets._catalog import IRDS_ID_BY_NAME
 from pyterrier_jacolbert.datasets._collection import Counts
 from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint
 from pyterrier_jacolbert.evaluation import (
@@ -55,7 +56,7 @@ def tasks_of_tests(monkeypatch, tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
     monkeypatch.setitem(ir_datasets.registry._registered, "mini-jqara", jqara.define("test", Counts(5, 2, 6, 6)))
-    monkeypatch.setitem(datasets._IRDS_ID_BY_NAME, "mini-jqara", "mini-jqara")
+    monkeypatch.setitem(IRDS_ID_BY_NAME, "mini-jqara", "mini-jqara")
 
 
 # Protocols according to the paper and its evaluators.

@@ -57,7 +57,7 @@ def run_demo(args: argparse.Namespace) -> None:
     from ir_measures import RR, nDCG
 
     from pyterrier_jacolbert import JaColBERTIndexer, JapaneseBM25
-    from pyterrier_jacolbert.datasets.demo import no_shared_word
+    from pyterrier_jacolbert.datasets import no_shared_word
 
     dataset = pt.get_dataset("jacolbert:demo")
     docs, topics = pd.DataFrame(list(dataset.get_corpus_iter(verbose=False))), dataset.get_topics()

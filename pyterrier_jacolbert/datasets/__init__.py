@@ -2,7 +2,9 @@
 
 `pt.get_dataset("jacolbert:jsquad/validation")` works in every process if the package is installed. After
 `import pyterrier_jacolbert`, `ir_datasets.load("jsquad/validation")` and
-`pt.get_dataset("irds:jsquad/validation")` work, too. (`demo` is called `jacolbert-demo` in `ir_datasets`.)
+`pt.get_dataset("irds:jsquad/validation")` work, too. (`demo` is called `jacolbert-demo` in `ir_datasets`.) Importing
+the package does not import `ir_datasets`, which creates its folder; the datasets are registered when its registry is
+first asked.
 
 | name | documents | queries | task | licence |
 |---|---|---|---|---|
@@ -38,131 +40,46 @@ contains them under the names below, or call `use_local` with that folder.
     hotchpotch/JQaRA/data/test-00000-of-00001.parquet   files of the hub: OWNER/NAME/ and the repository's file names
     miracl-ja-small/miracl_ja_bm25_top1000.json
 
-To add a dataset, write a module here that ends in `DATASETS`, and list it in `_BENCHMARK_MODULES`.
+To add a dataset, write a module here that ends in `DATASETS`, and list it in `BENCHMARK_MODULES` of `_catalog.py`.
 """
 
-import difflib
-from collections.abc import Iterable
-from types import ModuleType
+from __future__ import annotations
 
-import ir_datasets
-import pyterrier as pt
+import importlib
+from typing import TYPE_CHECKING, Any
 
-# The module is private, but `irds:` returns its class, and get_text, docstore and languages work with no other class.
-from pyterrier.datasets._irds import IRDSDataset
+from pyterrier_jacolbert.datasets._registration import register_when_asked as register_when_asked
 
-from pyterrier_jacolbert.datasets import (
-    demo,
-    esci,
-    jacwir,
-    jagovfaqs,
-    jaqket,
-    jaquad,
-    jqara,
-    jsquad,
-    miracl_small,
-    mldr,
-    nlp_journal,
-)
-from pyterrier_jacolbert.datasets._source import use_local
-from pyterrier_jacolbert.datasets.demo import no_shared_word
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.datasets._catalog import register
+    from pyterrier_jacolbert.datasets._provider import JaColBERTDataset, JaColBERTDatasetProvider
+    from pyterrier_jacolbert.datasets._source import use_local
+    from pyterrier_jacolbert.datasets.demo import no_shared_word
 
 __all__ = ["JaColBERTDataset", "JaColBERTDatasetProvider", "no_shared_word", "register", "use_local"]
 
-_BENCHMARK_MODULES: tuple[ModuleType, ...] = (
-    demo,
-    jsquad,
-    jqara,
-    jacwir,
-    esci,
-    miracl_small,
-    jaquad,
-    jagovfaqs,
-    nlp_journal,
-    jaqket,
-    mldr,
-)
-_DATASET_BY_IRDS_ID = {
-    irds_id: dataset for module in _BENCHMARK_MODULES for irds_id, dataset in module.DATASETS.items()
-}
-#: Datasets defined by ir_datasets.
-_IRDS_BUILTIN_IDS = (
-    *(f"miracl/ja{split}" for split in ("", "/train", "/dev", "/test-a", "/test-b")),
-    *(f"mr-tydi/ja{split}" for split in ("", "/train", "/dev", "/test")),
-    *(f"mmarco/v2/ja{split}" for split in ("", "/train", "/dev", "/dev/small")),
-)
-# The prefix is dropped because `jacolbert:jacolbert-demo` would stutter. All other names are the ids.
-_IRDS_ID_BY_NAME = {
-    irds_id.removeprefix("jacolbert-"): irds_id for irds_id in (*_DATASET_BY_IRDS_ID, *_IRDS_BUILTIN_IDS)
+#: The module of each public name.
+_MODULES = {
+    "JaColBERTDataset": "_provider",
+    "JaColBERTDatasetProvider": "_provider",
+    "no_shared_word": "demo",
+    "register": "_catalog",
+    "use_local": "_source",
 }
 
-_MMARCO_NOTICE = (
-    "mMARCO is a translation of MS MARCO, whose terms allow only non-commercial research "
-    "(https://microsoft.github.io/msmarco/), regardless of the translation's own licence."
-)
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"The datasets need ir_datasets, which cannot create its folder ({error.strerror}: {error.filename}); set "
+            "IR_DATASETS_HOME to a folder that can be written",
+        ) from error
 
 
-def register() -> None:
-    """Adds the datasets to `ir_datasets.registry`.
-
-    Nothing is read or downloaded until a dataset is used. An id that is already registered is left as it is, so a
-    second call changes nothing.
-    """
-    registered_ids = set(ir_datasets.registry)
-    for irds_id, dataset in _DATASET_BY_IRDS_ID.items():
-        if irds_id not in registered_ids:
-            ir_datasets.registry.register(irds_id, dataset)
-
-
-class JaColBERTDataset(IRDSDataset):
-    """A dataset of this package: PyTerrier's adapter for `ir_datasets`, with the address of the dataset's home page."""
-
-    def info_url(self) -> str | None:
-        """Returns the address of the dataset's home page, or of `ir_datasets`' page for its own datasets.
-
-        Returns:
-            The address, or None if there is none.
-        """
-        if self._irds_id in _IRDS_BUILTIN_IDS:
-            page: str | None = super().info_url()  # type: ignore[no-untyped-call] # PyTerrier's has no types
-            return page
-        home: str | None = self.irds_ref().documentation().get("url")  # type: ignore[no-untyped-call]
-        return home
-
-
-class JaColBERTDatasetProvider(pt.datasets.DatasetProvider):
-    """Provides `pt.get_dataset` with the names that start with `jacolbert:`."""
-
-    def get_dataset(self, name: str) -> JaColBERTDataset:
-        """Returns a dataset by name.
-
-        Args:
-            name: a name from :meth:`list_dataset_names`.
-
-        Returns:
-            The dataset. It reads its files when its topics, qrels or documents are requested.
-
-        Raises:
-            KeyError: the name is unknown. The message lists similar names.
-        """
-        if name not in _IRDS_ID_BY_NAME:
-            raise KeyError(f"The dataset {name!r} is unknown; choose from {_similar_names(name)}.")
-        register()
-        if name.startswith("mmarco/") and not (ir_datasets.util.home_path() / "mmarco").exists():
-            ir_datasets.log.easy().info(f"[{name}] {_MMARCO_NOTICE}")
-        return JaColBERTDataset(_IRDS_ID_BY_NAME[name])  # type: ignore[no-untyped-call] # PyTerrier's has no types
-
-    def list_dataset_names(self) -> Iterable[str]:
-        """Lists the names of the datasets.
-
-        Returns:
-            The names without `jacolbert:`, in alphabetical order.
-        """
-        return sorted(_IRDS_ID_BY_NAME)
-
-
-def _similar_names(name: str) -> str:
-    spelled_similarly = difflib.get_close_matches(name, _IRDS_ID_BY_NAME, n=4, cutoff=0.5)
-    same_benchmark = [known for known in sorted(_IRDS_ID_BY_NAME) if known.split("/")[0] == name.split("/")[0]]
-    names = list(dict.fromkeys([*same_benchmark[:6], *spelled_similarly]))
-    return ", ".join(names or sorted(_IRDS_ID_BY_NAME))
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

@@ -196,10 +196,24 @@ def _check_finite(matrix: np.ndarray, owner: str) -> None:
 
 
 def nearest_field(name: str, fields: Iterable[object]) -> str:
-    """Returns the field of a document or frame whose name is most like a wrong one, of those that may hold text."""
+    """Returns a sentence part that names the field of a document or frame that is spelled most like a wrong one.
+
+    Args:
+        name: field that is not there.
+        fields: fields that are there. Those that never hold text are only listed.
+
+    Returns:
+        The nearest field, or what the fields are if none may hold text.
+    """
     names = [str(field) for field in fields]
-    may_hold_text = [field for field in names if field not in _WITHOUT_TEXT] or names
-    return difflib.get_close_matches(name, may_hold_text, n=1, cutoff=0.0)[0]
+
+    def similarity(field: str) -> tuple[float, bool]:
+        return difflib.SequenceMatcher(None, name.lower(), field.lower()).ratio(), field == TEXT
+
+    may_hold_text = [field for field in names if field not in _WITHOUT_TEXT]
+    if not may_hold_text:
+        return f"it has only {names}"
+    return f"the nearest of {names} is {max(may_hold_text, key=similarity)!r}"
 
 
 def check_ids(frame: pd.DataFrame, *columns: str) -> None:

@@ -167,8 +167,7 @@ def _missing_field(record: Mapping[str, Any], field: str, problem: str, alternat
         pt.validate.columns(list(record), includes=[field])
     except pt.validate.InputValidationError as error:
         return pt.validate.InputValidationError(
-            f"{problem}; the nearest of {sorted(map(str, record))} is {nearest_field(field, record)!r}, so name that "
-            f"one, {alternative}.",
+            f"{problem}; {nearest_field(field, record)}, so name another field, {alternative}.",
             error.modes,
         )
     raise AssertionError(f"{field!r} is not missing")

@@ -31,8 +31,8 @@ def naming_nearest(inp: pd.DataFrame, *fields: str | None) -> Iterator[None]:
         if not missing or not len(inp.columns):
             raise
         raise pt.validate.InputValidationError(
-            f"The frame has no {missing[0]!r} column; the nearest of {list(map(str, inp.columns))} is "
-            f"{nearest_field(missing[0], inp.columns)!r}, so name that one, or add the column. {error.args[0]}",
+            f"The frame has no {missing[0]!r} column; {nearest_field(missing[0], inp.columns)}, so name another "
+            f"column, or add it. {error.args[0]}",
             error.modes,
         ) from None
 

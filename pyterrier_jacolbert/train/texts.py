@@ -57,6 +57,5 @@ def _check_field(field: str | None, fields: Collection[str]) -> None:
     """
     if field is not None and fields and field not in fields:
         raise KeyError(
-            f"The documents of the dataset have no {field!r} field; the nearest of {list(fields)} is "
-            f"{nearest_field(field, fields)!r}, so name that one."
+            f"The documents of the dataset have no {field!r} field; {nearest_field(field, fields)}, so name another."
         )

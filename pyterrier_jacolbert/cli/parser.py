@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         args.run(args)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, FloatingPointError) as error:
         print(f"pyterrier-jacolbert: {_message(error)}", file=sys.stderr)
         return 1
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -77,10 +78,11 @@ def select(checkpoints: Sequence[str | Path], experiment: Callable[[JaColBERT], 
 
     Returns:
         Pairs of folder and measure.
-    """
-    from pyterrier_jacolbert.model import JaColBERT
 
-    measured = [(Path(folder), float(experiment(JaColBERT(str(folder))))) for folder in checkpoints]
+    Raises:
+        ValueError: a measure is NaN or infinite.
+    """
+    measured = [(Path(folder), _measure(Path(folder), experiment)) for folder in checkpoints]
     return sorted(measured, key=lambda pair: -pair[1])
 
 
@@ -101,9 +103,8 @@ def soup(
 
     Raises:
         FileExistsError: ``out`` exists.
+        ValueError: a measure is NaN or infinite.
     """
-    from pyterrier_jacolbert.model import JaColBERT
-
     out = _check_absent(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     (first, best), *others = select(checkpoints, experiment)
@@ -111,7 +112,7 @@ def soup(
     for folder, _ in others:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as parent:
             trial = average([*ingredients, folder], out=Path(parent) / "trial")
-            measure = float(experiment(JaColBERT(str(trial))))
+            measure = _measure(trial, experiment)
         if measure >= best:
             best = measure
             ingredients.append(folder)
@@ -121,6 +122,15 @@ def soup(
         with replacing_directory(out, replace=False) as temporary:
             _copy_checkpoint(first, temporary)
     return out, ingredients, best
+
+
+def _measure(folder: Path, experiment: Callable[[JaColBERT], float]) -> float:
+    from pyterrier_jacolbert.model import JaColBERT
+
+    measure = float(experiment(JaColBERT(str(folder))))
+    if not math.isfinite(measure):
+        raise ValueError(f"The measure of {folder} is {measure}, which cannot be ranked; repair the experiment.")
+    return measure
 
 
 def _check_absent(out: str | Path) -> Path:

@@ -21,11 +21,12 @@ from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_pro
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.train import dataset
 from pyterrier_jacolbert.train.example_files import Example
+from pyterrier_jacolbert.train.finite import check_weights, checkpoint_fault
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
 from pyterrier_jacolbert.train.progress import Progress, checkpoint_on_interrupt, tensorboard_callback
 from pyterrier_jacolbert.train.recipe import Recipe
 from pyterrier_jacolbert.train.stages import Stage
-from pyterrier_jacolbert.train.trainer import Trainer, complete_checkpoints
+from pyterrier_jacolbert.train.trainer import Trainer, last_good_checkpoint
 from pyterrier_jacolbert.train.training_arguments import available_device, trainer_arguments
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ def distill(
     installed; and finally ``final``, with the stage in ``recipe.yaml``. A run that finds checkpoints resumes from the
     last one and ends with the same weights as an uninterrupted run. A run that finds ``final`` returns it.
 
+    Loss and gradients are looked at in every step, and weights at every save, so no checkpoint has NaN or infinite
+    weights, and a failed run resumes from its last one. With float16 on a GPU, steps whose scaled gradients overflow
+    are skipped, as the gradient scaler does.
+
     During the run, ``texts`` holds the examples and their texts, which are memory-mapped: memory holds only the ids of
     the documents, once each, regardless of the number of examples.
 
@@ -85,21 +90,24 @@ def distill(
         ValueError: :func:`~pyterrier_jacolbert.train.validate` rejects the examples; the batch size is not divisible by
             the number of processes times passes; or an imitation lacks a teacher, or has one with another vocabulary
             or other dimensions.
-        FloatingPointError: the loss became NaN or infinite; the last checkpoint before that is kept.
+        FloatingPointError: the loss, a gradient, a weight or the held-out measure is NaN or infinite, in the student
+            that the run starts from or at a step, which the message names. The checkpoints before that step are kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint was saved, and the message says how to resume.
     """
     output = Path(output)
     final = output / "final"
     if (final / "modules.json").is_file():
+        if (fault := checkpoint_fault(final)) is not None:
+            raise FloatingPointError(f"{final} is not usable, because of {fault}; remove the folder to train again.")
         return final
     device = available_device(device)
     arguments = trainer_arguments(stage, output, device, accumulate)
     arguments.full_determinism = deterministic
     texts = output / "texts"
     progress = Progress(output, stage, evaluate, verbose)
-    checkpoints = complete_checkpoints(output)
+    checkpoint = last_good_checkpoint(output)
     # The trainer would run one more step if it resumed from the last one.
-    all_steps_done = bool(checkpoints) and _is_last(checkpoints[-1], stage)
+    all_steps_done = checkpoint is not None and _is_last(checkpoint, stage)
 
     def finish(model: MultiVectorEncoder) -> None:
         _save_final(model, stage, final)
@@ -109,7 +117,7 @@ def distill(
     with arguments.main_process_first(local=False):
         if arguments.process_index == 0:
             if all_steps_done:
-                finish(load_checkpoint(str(checkpoints[-1]), None, device))
+                finish(load_checkpoint(str(checkpoint), None, device))
             else:
                 dataset.write(examples, queries, documents, stage, texts)
     if all_steps_done:
@@ -123,9 +131,10 @@ def distill(
         loss=loss,
         callbacks=[progress, *([tensorboard_callback(output)] if tensorboard else [])],
     )
-    _train(trainer, progress, checkpoints[-1] if checkpoints else None)
+    _train(trainer, progress, checkpoint)
     if trainer.is_world_process_zero():
         with trainer.averaged_weights():
+            trainer.check_weights()
             finish(student)
     trainer.accelerator.wait_for_everyone()
     return final
@@ -148,6 +157,8 @@ def _train(trainer: Trainer, progress: Progress, checkpoint: Path | None) -> Non
 
 def _load_student(model: str | Path | MultiVectorEncoder, stage: Stage, device: str) -> MultiVectorEncoder:
     student = model if isinstance(model, MultiVectorEncoder) else load_checkpoint(str(model), None, device)
+    check_weights(student, f"The student that stage {stage.name!r} starts from", "start from another checkpoint")
+    student.float()  # the small steps of an optimizer are lost in half precision
     _use_eager_attention(student, device)
     backbone: Any = student[0]
     if stage.dropout is not None:
@@ -176,6 +187,7 @@ def _stage_loss(
         raise ValueError(f"The imitation stage {stage.name!r} has no encoder to imitate; set its 'teacher'.")
     if not isinstance(teacher, MultiVectorEncoder):
         teacher = load_checkpoint(str(teacher), None, device)
+    check_weights(teacher, f"The teacher of stage {stage.name!r}", "imitate another encoder")
     _use_eager_attention(teacher, device)
     return ImitationLoss(student, teacher.to(device), mini_batch_size)
 

@@ -79,17 +79,9 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Writes a line of the log.
-
-        Raises:
-            FloatingPointError: the loss is NaN or infinite.
-        """
+        """Writes a line of the log."""
         if logs is None or "loss" not in logs:
             return
-        if not math.isfinite(float(logs["loss"])):
-            raise FloatingPointError(
-                f"The loss is {logs['loss']} at step {state.global_step}; lower learning_rate, or train in float32."
-            )
         if not state.is_world_process_zero:
             return
         start_time, start_step = self._start_time_and_step
@@ -111,7 +103,11 @@ class Progress(TrainerCallback):
             )
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Evaluates the saved checkpoint on held-out data, and warns if the measure fell."""
+        """Evaluates the saved checkpoint on held-out data, and warns if the measure fell.
+
+        Raises:
+            FloatingPointError: the measure is NaN or infinite, so checkpoints cannot be compared.
+        """
         if self._evaluate is None or not state.is_world_process_zero or self.trainer is None:
             return
         from pyterrier_jacolbert.model import JaColBERT
@@ -119,6 +115,11 @@ class Progress(TrainerCallback):
         student = self.trainer.model
         with torch.random.fork_rng(), self.trainer.averaged_weights():
             measure = float(self._evaluate(JaColBERT(student)))
+        if not math.isfinite(measure):
+            raise FloatingPointError(
+                f"The held-out measure is {measure} at step {state.global_step}, whose checkpoint is complete; repair "
+                "'evaluate', and run it again to resume from there."
+            )
         self._append({"step": state.global_step, "held_out": measure})
         self.trainer.log({"held_out": measure})
         if self._verbose:

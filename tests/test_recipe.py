@@ -44,7 +44,7 @@ def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
         name=st.text(min_size=1),
         start=st.text(),
         examples=st.text(),
-        n_ways=st.integers(2, 64),
+        n_ways=st.integers(3, 64),
         steps=st.none() | st.integers(1, 10**6),
         learning_rate=st.floats(1e-9, 1, exclude_min=True),
         loss=st.sampled_from(["kl", "margin_mse", "hard_labels"]),

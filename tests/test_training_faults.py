@@ -1,7 +1,7 @@
-"""Training on input that nobody chose: what is NaN, tied, empty or a copy is found, bounded or left out.
+"""Values that are not finite are never applied, saved, resumed from or returned: losses, gradients, weights, measures.
 
-One section per kind of fault: values that are not finite, min-max and ties, and in-batch negatives. Files of examples
-and averages of checkpoints are in ``test_training_fault_files.py``.
+The first of three files on training with input that nobody chose; ``test_training_faults_losses.py`` has min-max, ties
+and in-batch negatives, and ``test_training_faults_files.py`` files of examples and averages of checkpoints.
 """
 
 import copy
@@ -18,7 +18,7 @@ from sentence_transformers import MultiVectorEncoder
 from test_distill import STAGE, assert_same_weights, run, weights
 
 from pyterrier_jacolbert.cli.parser import main
-from pyterrier_jacolbert.train import Recipe, select, soup, trainer
+from pyterrier_jacolbert.train import Mining, Recipe, mine_recipe, select, soup, trainer
 from pyterrier_jacolbert.train.losses import DistillationLoss
 
 
@@ -38,9 +38,6 @@ def spoil(folder, name="model.safetensors", value=math.nan):
     tensors[key].view(-1)[-1] = value
     save_file(tensors, folder / name, metadata={"format": "pt"})
     return key
-
-
-# ------------------------------------------------------------------- values that are not finite: loss, gradient, weight
 
 
 @pytest.fixture
@@ -226,9 +223,6 @@ def test_a_held_out_measure_that_is_nan_stops_the_run(start, halfway, tmp_path, 
 
 
 def test_the_command_line_reports_a_faulty_step_in_one_line(start, tmp_path, fault, capsys):
-    from pyterrier_jacolbert.train import mine_recipe
-    from pyterrier_jacolbert.train.stages import Mining
-
     stage = dataclasses.replace(STAGE, start=str(start), examples="mined.jsonl", n_ways=4)
     recipe = Recipe(
         "r", (stage,), dataset="jacolbert:demo", mining=Mining("mined.jsonl", ("bm25",), n_ways=4, queries=9)

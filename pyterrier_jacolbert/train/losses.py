@@ -16,30 +16,78 @@ from sentence_transformers.base.losses.merged_forward import embed_columns_padde
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
 
+from pyterrier_jacolbert.train.copies import (
+    documents_that_teach,
+    false_negatives,
+    fill_left_out,
+    text_numbers,
+)
 from pyterrier_jacolbert.train.stages import Stage
 
 #: Keeps the division defined if all scores are equal (the fork's value).
 _EPSILON = 1e-8
 
+#: Smallest range by which the student's scores are divided. The most by which rounding to bfloat16 can separate two
+#: MaxSim scores of 32 query tokens: 32 cosines, each with two relative errors of up to 2^-9. Scores that are closer
+#: carry no signal that dividing by their range would uncover, and gradients grow with its reciprocal.
+SMALLEST_RANGE = 32 * 2**-8
 
-def minmax_rows(scores: torch.Tensor) -> torch.Tensor:
+#: Range of the teacher's scores below which the epsilon would change their normalised values by more than 1e-5.
+_SMALL_TEACHER_RANGE = 1e-3
+
+#: Logit of a document that is left out: its probability is 0, and it is finite, so that 0 times it is 0.
+_LEFT_OUT = -1e30
+
+
+def minmax_rows(scores: torch.Tensor, smallest_range: float = SMALLEST_RANGE) -> torch.Tensor:
     """Shifts and scales each row to [0, 1]; gradients also flow through the minimum and the maximum.
 
+    Rows whose range is below ``smallest_range`` are divided by ``smallest_range`` instead of their range, so a gradient
+    is at most ``1 / smallest_range`` times that of scores that are not normalised. The other rows have exactly the
+    values of the author's fork, which divides by the range plus 1e-8 and has gradients of any size.
+
     Args:
-        scores: float tensor ``(batch, n)``, one row per query.
+        scores: float tensor ``(batch, n)``, one row per query. Half precision is widened to float32 first.
+        smallest_range: smallest divisor.
 
     Source: recipe of JaColBERTv2.5, section 3.3 of arXiv 2407.20750.
     """
-    low, high = scores.min(dim=-1, keepdim=True).values, scores.max(dim=-1, keepdim=True).values
-    return (scores - low) / (high - low + _EPSILON)
+    low, high, scores = _extremes(scores)
+    spread = high - low
+    return (scores - low) / torch.where(spread < smallest_range, smallest_range, spread + _EPSILON)
+
+
+def minmax_teacher_rows(scores: torch.Tensor) -> torch.Tensor:
+    """Shifts and scales each row of a teacher's scores to [0, 1]; equal scores become 0.
+
+    Teachers may have scores of any scale and no gradient, so the range may be as small as float32 allows.
+
+    Args:
+        scores: float tensor ``(batch, n)``, one row per query. Half precision is widened to float32 first.
+    """
+    low, high, scores = _extremes(scores)
+    spread = high - low
+    exact = torch.where(spread == 0, 1.0, spread)
+    return (scores - low) / torch.where(spread < _SMALL_TEACHER_RANGE, exact, spread + _EPSILON)
+
+
+def _extremes(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns minimum and maximum of each row, and the scores, in float32 or float64."""
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    return scores.min(dim=-1, keepdim=True).values, scores.max(dim=-1, keepdim=True).values, scores
 
 
 class DistillationLoss(MultiVectorDistillKLDivLoss):
     """The distillation loss of a stage.
 
-    ``"kl"`` is computed by Sentence Transformers. ``"margin_mse"`` is the mean squared difference between the student's
+    ``"kl"`` is that of Sentence Transformers. ``"margin_mse"`` is the mean squared difference between the student's
     and the teacher's margins to the positive (Hofstätter et al., arXiv 2010.02666). ``"hard_labels"`` is the
     cross-entropy of the positive among the n documents; it ignores the teacher.
+
+    Left out, with a loss and a gradient of exactly 0, are documents without scoring tokens, rows without two different
+    documents or without a query, and with ``"hard_labels"`` copies of the positive. Texts are compared by their tokens,
+    see :func:`~pyterrier_jacolbert.train.copies.text_numbers`. Means are taken over all rows, including these.
 
     Args:
         model: student.
@@ -57,32 +105,39 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         )
         self.stage = stage
         self._positions: torch.Tensor | None = None
+        self._numbers: tuple[torch.Tensor, torch.Tensor] | None = None
         self._in_batch: torch.Tensor | None = None
-        self._last_scores: torch.Tensor | None = None
+        self._scored: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, sentence_features: Iterable[dict[str, torch.Tensor]], labels: torch.Tensor) -> torch.Tensor:
         """Returns the loss of a batch, a scalar."""
-        labels = labels.float()
-        if self.stage.normalize_teacher:
-            labels = minmax_rows(labels)
         queries, *documents = sentence_features
+        self._numbers = text_numbers([queries])[:, 0], text_numbers(documents)
         if self.mini_batch_size is not None:
             documents, self._positions = _sort_by_length(documents)
-        divergence = super().forward([queries, *documents], labels)
-        scores = self._last_scores
-        assert scores is not None, "the forward pass of the base class scores the documents"
-        if self.stage.loss == "margin_mse":
-            margins, expected = scores[:, :1] - scores[:, 1:], labels[:, :1] - labels[:, 1:]
-            loss = torch.nn.functional.mse_loss(margins, expected)
-        elif self.stage.loss == "hard_labels":
-            positives = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-            loss = torch.nn.functional.cross_entropy(scores / self.stage.student_temperature, positives)
-        else:
-            loss = divergence
+        labels = labels.float()
+        # Its divergence is computed again below, without the documents that are left out.
+        super().forward([queries, *documents], minmax_teacher_rows(labels) if self.stage.normalize_teacher else labels)
+        assert self._scored is not None, "the forward pass of the base class scores the documents"
+        loss = self._ranking_loss(*self._scored, labels)
         if self._in_batch is not None:
             loss = loss + self._in_batch
-        self._positions = self._last_scores = self._in_batch = None
+        self._positions = self._numbers = self._scored = self._in_batch = None
         return loss
+
+    def _ranking_loss(self, scores: torch.Tensor, kept: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        if self.stage.normalize_teacher:
+            labels = minmax_teacher_rows(fill_left_out(labels, kept))
+        if self.stage.loss == "margin_mse":
+            margins, expected = scores[:, :1] - scores[:, 1:], labels[:, :1] - labels[:, 1:]
+            return torch.nn.functional.mse_loss(torch.where(kept[:, 1:], margins, expected), expected)
+        logits = scores / self.student_temperature
+        if self.stage.loss == "hard_labels":
+            return _cross_entropy_of_first(logits, kept)
+        student = torch.where(kept, logits, _LEFT_OUT).log_softmax(dim=-1)
+        teacher = torch.where(kept, labels / self.teacher_temperature, _LEFT_OUT).log_softmax(dim=-1)
+        divergence: torch.Tensor = self.loss_function(student, teacher)
+        return divergence * (self.student_temperature**2)
 
     def get_config_dict(self) -> dict[str, Any]:
         """Returns the settings of the loss for the model card."""
@@ -100,21 +155,29 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         if self._positions is not None:
             documents = _restore_order(documents, self._positions)
             documents_mask = _restore_order(documents_mask, self._positions)
+        assert self._numbers is not None, "the forward pass numbers the texts"
+        query_numbers, numbers = self._numbers
         scores = colbert_kd_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
+        needs_positive = self.stage.loss != "kl"
+        kept = documents_that_teach(numbers, queries_mask, documents_mask, needs_positive=needs_positive)
+        if self.stage.loss == "hard_labels":
+            kept[:, 1:] &= numbers[:, 1:] != numbers[:, :1]
         if self.stage.normalize_student:
-            scores = minmax_rows(scores)
+            scores = minmax_rows(fill_left_out(scores, kept))
         if self.stage.in_batch_negatives:
+            left_out = false_negatives(query_numbers, numbers)
             self._in_batch = in_batch_loss(
-                queries, documents, queries_mask, documents_mask, self.stage.in_batch_temperature
+                queries, documents, queries_mask, documents_mask, self.stage.in_batch_temperature, left_out
             )
-        self._last_scores = scores
+        self._scored = scores, kept
         return scores
 
 
 class ImitationLoss(torch.nn.Module):
     """The mean cosine distance between the student's and a teacher's token vectors, of queries plus of documents.
 
-    A student cut out of its teacher recovers most of what it lost in this way, before it is trained to rank.
+    A student cut out of its teacher recovers most of what it lost in this way, before it is trained to rank. Tokens
+    that score in only one of the two are left out; without a common token the distance is 0.
 
     Args:
         model: student.
@@ -163,7 +226,8 @@ class ImitationLoss(torch.nn.Module):
             1 - torch.nn.functional.cosine_similarity(own.float(), target.float(), dim=-1)[target_mask & own_mask]
             for own, target, target_mask, own_mask in zip(vectors, expected, teacher_mask, student_mask, strict=True)
         ]
-        return torch.cat(distances).mean()
+        distance = torch.cat(distances)
+        return distance.mean() if len(distance) else distance.sum()  # the mean of no token would be NaN
 
 
 def _sort_by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
@@ -199,8 +263,12 @@ def in_batch_loss(
     queries_mask: torch.Tensor,
     documents_mask: torch.Tensor,
     temperature: float = 1.0,
+    left_out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Returns the cross-entropy of each query's positive among all documents of the batch, scored by MaxSim.
+
+    The batch is that of one process and one forward pass. The loss of a row whose query or positive has no scoring
+    token is 0.
 
     Args:
         queries: token vectors, ``(batch, q_tokens, dim)``.
@@ -208,7 +276,22 @@ def in_batch_loss(
         queries_mask: scoring tokens, ``(batch, q_tokens)``.
         documents_mask: scoring tokens, ``(batch, n, d_tokens)``.
         temperature: divisor of the scores.
+        left_out: bool ``(batch, batch * n)``, True for documents that are no negatives of a query, see
+            :func:`~pyterrier_jacolbert.train.copies.false_negatives`; None takes all documents.
     """
     scores = colbert_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
     positives = torch.arange(len(queries), device=scores.device) * documents.shape[1]
-    return torch.nn.functional.cross_entropy(scores / temperature, positives)
+    logits = scores / temperature
+    if left_out is not None:
+        logits = logits.masked_fill(left_out, _LEFT_OUT)
+    scored = queries_mask.bool().any(dim=-1) & documents_mask[:, 0].bool().any(dim=-1)
+    constant = torch.full_like(logits, _LEFT_OUT).scatter(1, positives[:, None], 0.0)
+    return torch.nn.functional.cross_entropy(torch.where(scored[:, None], logits, constant), positives)
+
+
+def _cross_entropy_of_first(logits: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
+    """Returns the cross-entropy of the first document among those that are kept; 0 in rows without any."""
+    constant = torch.full_like(logits, _LEFT_OUT)
+    constant[:, 0] = 0.0
+    targets = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    return torch.nn.functional.cross_entropy(torch.where(kept, logits, constant), targets)

@@ -39,7 +39,10 @@ PAPER_SOURCES = {
     "max_gradient_norm": "C: gradients are not clipped with schedule-free",
     "loss": "A (kldiv_loss), P table 4",
     "teacher": "not used: the paper does not use imitation",
-    "normalize_student": "A (normalise_training_scores, minmax), P table 4",
+    "normalize_student": (
+        "A (normalise_training_scores, minmax), P table 4; unlike C, ranges below 1/8 are divided by 1/8, because the "
+        "gradients of almost equal scores would explode"
+    ),
     "normalize_teacher": "P 3.3: normalised per query, offline",
     "student_temperature": "C: none",
     "teacher_temperature": "C: none",

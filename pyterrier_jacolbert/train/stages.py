@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,11 +36,14 @@ class Stage:
             scores).
         teacher: encoder to imitate with ``"imitation"``, a folder or hub name. It must have the student's tokenizer and
             dimensions.
-        normalize_student: whether the loss min-max normalises the student's n scores, with gradients.
+        normalize_student: whether the loss min-max normalises the student's n scores, with gradients. Ranges below 1/8
+            are divided by 1/8, which bounds the gradients of scores that are almost equal. Two documents per query are
+            refused, because min-max makes their scores 0 and 1 whatever the student does.
         normalize_teacher: whether the loss min-max normalises the teacher's n scores.
         student_temperature: divisor of the student's (normalised) scores in the softmax.
         teacher_temperature: divisor of the teacher's (normalised) scores in the softmax.
-        in_batch_negatives: whether to add a cross-entropy over the documents of the whole batch.
+        in_batch_negatives: whether to add a cross-entropy over the documents of the whole batch, which leaves out the
+            positives of the same query and their copies. The batch is that of one process and one forward pass.
         in_batch_temperature: divisor of the student's MaxSim scores in that cross-entropy.
         query_length: positions per query, including [MASK] positions.
         document_length: maximum number of tokens per document.
@@ -85,8 +89,16 @@ class Stage:
         check(self, "steps", self.steps is None or self.steps >= 1, "1 or more, or null")
         for setting in ("learning_rate", "student_temperature", "teacher_temperature", "in_batch_temperature"):
             check(self, setting, getattr(self, setting) > 0, "more than 0")
+            check(self, setting, math.isfinite(getattr(self, setting)), "finite")
         for setting in ("warmup_steps", "weight_decay", "max_gradient_norm"):
             check(self, setting, getattr(self, setting) >= 0, "0 or more")
+            check(self, setting, math.isfinite(getattr(self, setting)), "finite")
+        check(
+            self,
+            "normalize_student",
+            self.n_ways > 2 or self.loss == "imitation" or not self.normalize_student,
+            "false with n_ways 2 (min-max makes two scores 0 and 1, whose gradient is 0; or set n_ways to 3 or more)",
+        )
         check(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "between 0 and 1")
 
 

@@ -96,9 +96,7 @@ def distill(
     """
     output = Path(output)
     final = output / "final"
-    if (final / "modules.json").is_file():
-        if (fault := checkpoint_fault(final)) is not None:
-            raise FloatingPointError(f"{final} is not usable, because of {fault}; remove the folder to train again.")
+    if _is_finished(final):
         return final
     device = available_device(device)
     arguments = trainer_arguments(stage, output, device, accumulate)
@@ -138,6 +136,19 @@ def distill(
             finish(student)
     trainer.accelerator.wait_for_everyone()
     return final
+
+
+def _is_finished(final: Path) -> bool:
+    """Returns whether a run left its final checkpoint.
+
+    Raises:
+        FloatingPointError: the final checkpoint has NaN or infinite weights.
+    """
+    if not (final / "modules.json").is_file():
+        return False
+    if (fault := checkpoint_fault(final)) is not None:
+        raise FloatingPointError(f"{final} is not usable, because of {fault}; remove the folder to train again.")
+    return True
 
 
 def _train(trainer: Trainer, progress: Progress, checkpoint: Path | None) -> None:

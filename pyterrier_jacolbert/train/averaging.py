@@ -7,16 +7,13 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from typing import TYPE_CHECKING
 
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
+from pyterrier_jacolbert.train.checkpoint_tensors import check_same_tensors, reject, weight_files, write_means
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.model import JaColBERT
@@ -27,13 +24,19 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "spe
 _PADDING_SETTINGS = {"padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id"}
 #: Files that the trainer writes to resume a run, and that an average does not need.
 _NOT_COPIED = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "trainer_state.json", "README.md")
+#: Weights, also in formats that an average would not replace.
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*", "tf_model*", "flax_model*", "*.onnx*",
+            "openvino_model*")  # fmt: skip
 
 
 def average(checkpoints: Sequence[str | Path], *, weights: Sequence[float] | None = None, out: str | Path) -> Path:
     """Writes the parameter-wise weighted mean of checkpoints, tensor by tensor.
 
-    Sums are taken in float64 and stored in the data type of the checkpoints. The checkpoints are added in the order of
-    their digests, so the result does not depend on the order in which they are given.
+    Sums are taken in float64, divided by the sum of the weights, and rounded once to the data type of the checkpoints:
+    float64, float32, float16 or bfloat16. Whole numbers and booleans, such as position ids, must be equal in all
+    checkpoints. Tied weights stay tied: they are stored once, and the files keep their metadata. Checkpoints may be
+    sharded differently. The checkpoints are added in the order of their digests, so the result does not depend on the
+    order in which they are given; its shards are those of the first.
 
     Args:
         checkpoints: two or more folders of the same layout: Stanford ColBERT's, PyLate's or Sentence Transformers'.
@@ -44,27 +47,28 @@ def average(checkpoints: Sequence[str | Path], *, weights: Sequence[float] | Non
         ``out``, an ordinary checkpoint with a model card that lists its parents and their weights.
 
     Raises:
-        FileNotFoundError: a folder has no safetensors weights.
+        FileNotFoundError: a folder has no safetensors weights, or lacks a shard.
         FileExistsError: ``out`` exists.
-        ValueError: the checkpoints differ in the names, shapes or types of their tensors or in their tokenizers (the
-            message gives the first difference), or the weights are unusable.
+        ValueError: the checkpoints differ in the names, shapes or types of their tensors, in their whole numbers or in
+            their tokenizers (the message gives the first difference); a tensor has NaN or infinite values, or another
+            type; or the weights are unusable.
 
     Source: checkpoint averaging as in JaColBERTv2.5, section 3.9 of arXiv 2407.20750.
     """
     out = _check_absent(out)
-    shares = _normalized_weights(checkpoints, weights)
+    checked = _checked_weights(checkpoints, weights)
     parents = sorted(
-        zip(map(Path, checkpoints), shares, strict=True), key=lambda parent: (_digest(parent[0]), parent[1])
+        zip(map(Path, checkpoints), checked, strict=True), key=lambda parent: (_digest(parent[0]), parent[1])
     )
     folders = [folder for folder, _ in parents]
     for other in folders[1:]:
         _check_compatible(folders[0], other)
     with replacing_directory(out, replace=False) as temporary:
         for folder in reversed(folders):  # the files of the first one replace those of the others
-            _copy_checkpoint(folder, temporary)
-        for file in _weight_files(folders[0]):
-            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
-            save_file(_mean_tensors(file, parents), temporary / file, metadata={"format": "pt"})
+            _copy_checkpoint(folder, temporary, weights=False)
+        for index in folders[0].rglob("*.safetensors.index.json"):
+            shutil.copyfile(index, temporary / index.relative_to(folders[0]))
+        write_means(parents, temporary)
         (temporary / "README.md").write_text(_model_card(parents), encoding="utf-8")
     return out
 
@@ -141,61 +145,49 @@ def _check_absent(out: str | Path) -> Path:
     return out
 
 
-def _copy_checkpoint(source: Path, target: Path) -> None:
-    """Copies the files of a checkpoint to an existing folder, except those that only the trainer needs."""
+def _copy_checkpoint(source: Path, target: Path, *, weights: bool = True) -> None:
+    """Copies the files of a checkpoint to an existing folder, except those that only the trainer needs.
+
+    Args:
+        source: checkpoint.
+        target: existing folder.
+        weights: whether to copy weights, in any format.
+    """
 
     def names_to_skip(folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if name in _NOT_COPIED or name.startswith("rng_state")}
+        skipped = {name for name in names if name in _NOT_COPIED or name.startswith("rng_state")}
+        if not weights:
+            skipped |= {name for name in names if any(fnmatch(name, pattern) for pattern in _WEIGHTS)}
+        return skipped
 
     shutil.copytree(source, target, dirs_exist_ok=True, ignore=names_to_skip)
 
 
-def _normalized_weights(checkpoints: Sequence[str | Path], weights: Sequence[float] | None) -> list[float]:
+def _checked_weights(checkpoints: Sequence[str | Path], weights: Sequence[float] | None) -> list[float]:
     if len(checkpoints) < 2:
         raise ValueError(f"An average needs two checkpoints or more, not {len(checkpoints)}; add another.")
     values = [1.0] * len(checkpoints) if weights is None else [float(weight) for weight in weights]
-    if len(values) != len(checkpoints) or not np.isfinite(values).all() or not abs(sum(values)) > 0:
+    if len(values) != len(checkpoints) or not all(map(math.isfinite, values)) or not _has_share(values):
         raise ValueError(
             f"weights must be {len(checkpoints)} finite numbers, one per checkpoint, whose sum is not 0, not {weights}."
         )
-    return [value / sum(values) for value in values]
+    return values
 
 
-def _weight_files(folder: Path) -> list[str]:
-    """Returns the safetensors files of a checkpoint, relative to its folder and sorted."""
-    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.safetensors"))
-    if not files:
-        raise FileNotFoundError(
-            f"The folder {folder} has no safetensors weights; give the folder of a checkpoint. Convert one that has "
-            "only pytorch_model.bin with MultiVectorEncoder(folder).save_pretrained(new_folder)."
-        )
-    return files
-
-
-def _tensor_types(folder: Path, file: str) -> dict[str, tuple[str, list[int]]]:
-    with safe_open(folder / file, framework="numpy") as weights:
-        slices = {name: weights.get_slice(name) for name in weights.keys()}
-        return {name: (part.get_dtype(), part.get_shape()) for name, part in slices.items()}
+def _has_share(weights: Sequence[float]) -> bool:
+    """Returns whether weights can be scaled to sum to 1."""
+    try:
+        return math.fsum(map(abs, weights)) > 0 and math.fsum(weights) != 0
+    except OverflowError:
+        return False
 
 
 def _check_compatible(one: Path, other: Path) -> None:
-    def reject(difference: str) -> None:
-        raise ValueError(f"{one} and {other} cannot be averaged: {difference}; use checkpoints of the same run.")
-
-    if (files := _weight_files(one)) != (others := _weight_files(other)):
-        reject(f"their weights are in {files} and {others}")
-    for file in files:
-        first, second = _tensor_types(one, file), _tensor_types(other, file)
-        for name in sorted(first.keys() ^ second.keys()):
-            reject(f"only {one if name in first else other} has the tensor {name!r}")
-        for name in sorted(first):
-            if first[name] != second[name]:
-                types = _format_type(first[name]), _format_type(second[name])
-                reject(f"{name!r} is {types[0]} in the first and {types[1]} in the second")
+    check_same_tensors(one, other)
     for file in _TOKENIZER_FILES:
         pair = [folder / file for folder in (one, other)]
         if all(path.is_file() for path in pair) and not _give_same_tokens(*pair):
-            reject(f"their {file} differ, so texts would have different tokens")
+            reject(one, other, f"their {file} differ, so texts would have different tokens")
 
 
 def _give_same_tokens(one: Path, other: Path) -> bool:
@@ -211,39 +203,19 @@ def _give_same_tokens(one: Path, other: Path) -> bool:
     return all(first.get(name) == second.get(name) for name in (first.keys() | second.keys()) - _PADDING_SETTINGS)
 
 
-def _format_type(tensor: tuple[str, list[int]]) -> str:
-    dtype, shape = tensor
-    return f"{dtype} {tuple(shape)}"
-
-
-def _mean_tensors(file: str, parents: Sequence[tuple[Path, float]]) -> dict[str, np.ndarray]:
-    with ExitStack() as stack:
-        opened = [
-            (stack.enter_context(safe_open(folder / file, framework="numpy")), share) for folder, share in parents
-        ]
-        return dict(_iterate_means(opened))
-
-
-def _iterate_means(opened: Sequence[tuple[Any, float]]) -> Iterator[tuple[str, np.ndarray]]:
-    for name in sorted(opened[0][0].keys()):
-        first = opened[0][0].get_tensor(name)
-        if not np.issubdtype(first.dtype, np.floating):
-            yield name, first
-            continue
-        total = sum(weights.get_tensor(name).astype(np.float64) * share for weights, share in opened)
-        yield name, np.asarray(total).astype(first.dtype)
-
-
 def _digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         with (folder / file).open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 
 def _model_card(parents: Sequence[tuple[Path, float]]) -> str:
-    rows = "\n".join(f"| {folder.name} | {share:.6g} | `{_digest(folder)[:16]}` |" for folder, share in parents)
+    total = math.fsum(weight for _, weight in parents)
+    rows = "\n".join(
+        f"| {folder.name} | {weight / total:.6g} | `{_digest(folder)[:16]}` |" for folder, weight in parents
+    )
     settings = json.dumps({"method": "linear", "arithmetic": "float64"})
     return (
         "---\nlibrary_name: sentence-transformers\ntags: [ColBERT, multi-vector, merge]\n---\n\n"

@@ -1,7 +1,7 @@
 """Values that are not finite are never applied, saved, resumed from or returned: losses, gradients, weights, measures.
 
-The first of three files on training with input that nobody chose; ``test_training_faults_losses.py`` has min-max, ties
-and in-batch negatives, and ``test_training_faults_files.py`` files of examples and averages of checkpoints.
+The first of four files on training with input that nobody chose: ``test_training_faults_losses.py`` has min-max, ties
+and in-batch negatives, ``test_training_faults_files.py`` examples, and ``test_training_faults_averages.py`` averages.
 """
 
 import copy

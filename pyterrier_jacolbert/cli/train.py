@@ -22,6 +22,8 @@ def add_commands(subparsers: Subparsers) -> None:
             add_device_option(command)
         if name == "train":
             command.add_argument("--tensorboard", action="store_true", help="write logs for TensorBoard, too")
+            degenerate = "what to do with examples that teach nothing, such as those with equal scores (default: drop)"
+            command.add_argument("--degenerate", choices=["drop", "error"], default="drop", help=degenerate)
 
 
 def run_mine(args: argparse.Namespace) -> None:
@@ -38,7 +40,7 @@ def run_train(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.run import train_recipe
 
     folder = _output(args)
-    settings = {"device": args.device, "tensorboard": args.tensorboard}
+    settings = {"device": args.device, "tensorboard": args.tensorboard, "degenerate": args.degenerate}
     checkpoints = train_recipe(Recipe.read(args.recipe), folder, examples_folder=folder, **settings)
     _print_checkpoints(checkpoints)
 

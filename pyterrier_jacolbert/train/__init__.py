@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pyterrier_jacolbert.train.averaging import average, select, soup
     from pyterrier_jacolbert.train.distillation import distill
-    from pyterrier_jacolbert.train.example_files import Example, read, read_colbert, read_released, save, validate
+    from pyterrier_jacolbert.train.example_files import Example, read, read_colbert, read_released, save
     from pyterrier_jacolbert.train.examples import mine, score
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import average_recipe, mine_recipe, train_recipe
     from pyterrier_jacolbert.train.stages import Average, Mining, Stage
     from pyterrier_jacolbert.train.student import keep_layers, new_student
     from pyterrier_jacolbert.train.teachers import CrossEncoderScorer, ensemble
+    from pyterrier_jacolbert.train.validation import validate
 
 __all__ = [
     "Average",
@@ -69,7 +70,7 @@ _MODULES = {
     "select": "averaging",
     "soup": "averaging",
     "train_recipe": "run",
-    "validate": "example_files",
+    "validate": "validation",
 }
 
 

@@ -1,20 +1,21 @@
 """The trainer's dataset: examples and their texts in memory-mapped Arrow files.
 
-Millions of examples fit, because memory holds only the ids of their documents, once each.
+Millions of examples fit, because memory holds only the ids of their documents, once each, with a hash of their texts.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from more_itertools import chunked
 
-from pyterrier_jacolbert.train.example_files import Example, validate
+from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.stages import Stage
+from pyterrier_jacolbert.train.validation import Degenerate, ExampleChecker, LookedUpTexts, Rules
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,6 +34,7 @@ def write(
     documents: Mapping[str, str],
     stage: Stage,
     folder: Path,
+    degenerate: Degenerate = "drop",
 ) -> int:
     """Validates all examples and writes those that a stage uses, with their texts, in one pass.
 
@@ -40,9 +42,10 @@ def write(
         examples: n-way examples, the positive first.
         queries: text by qid.
         documents: text by docno. Only the documents of the examples are looked up.
-        stage: settings that decide the number of documents per example, whether scores are required, and which
-            examples are used.
+        stage: settings that decide the number of documents per example, whether scores are required, which examples
+            teach nothing, and which are used. Lines that are left out count for its stride.
         folder: folder for the files; existing ones are replaced.
+        degenerate: whether examples that teach nothing are left out, with a warning, or are errors.
 
     Returns:
         The number of examples written.
@@ -51,23 +54,34 @@ def write(
         ValueError: :func:`~pyterrier_jacolbert.train.validate` rejects the examples.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    query_ids, document_ids = _LookedUpIds(queries), _LookedUpIds(documents)
+    query_ids, document_ids = LookedUpTexts(queries, "query"), LookedUpTexts(documents, "document")
     scored = stage.loss in ("kl", "margin_mse")
+    rules = Rules(
+        n_ways=stage.n_ways,
+        loss=stage.loss,
+        scored=scored,
+        normalize_student=stage.normalize_student,
+        normalize_teacher=stage.normalize_teacher,
+        queries=query_ids,
+        documents=document_ids,
+    )
+    checker = ExampleChecker(rules, degenerate)
     numbers = itertools.count()
     n_written = 0
-
-    def write_and_pass_on() -> Iterator[Example]:
-        nonlocal n_written
-        with pa.ipc.new_stream(str(folder / "examples.arrow"), _EXAMPLES) as writer:
-            for batch in chunked(examples, _BATCH):
-                used = [example for example in batch if next(numbers) % stage.every == 0]
-                n_written += len(used)
-                scores = [example.scores or (0.0,) * len(example.docnos) for example in used]
-                columns = [[example.qid for example in used], [example.docnos for example in used], scores]
-                writer.write_batch(pa.record_batch(columns, schema=_EXAMPLES))
-                yield from batch
-
-    validate(write_and_pass_on(), n_ways=stage.n_ways, scored=scored, queries=query_ids, documents=document_ids)
+    with pa.ipc.new_stream(str(folder / "examples.arrow"), _EXAMPLES) as writer:
+        for batch in chunked(examples, _BATCH):
+            used = [example for example in batch if checker.accepts(example) & (next(numbers) % stage.every == 0)]
+            n_written += len(used)
+            # Losses that need no scores ignore those that are there.
+            scores = [example.scores if scored else (0.0,) * len(example.docnos) for example in used]
+            columns = [[example.qid for example in used], [example.docnos for example in used], scores]
+            writer.write_batch(pa.record_batch(columns, schema=_EXAMPLES))
+    checker.finish()
+    if not n_written:
+        raise ValueError(
+            f"No example that teaches anything is on a line that stage {stage.name!r} takes; lower its 'every' of "
+            f"{stage.every}."
+        )
     for name, known, texts in (("queries", query_ids, queries), ("documents", document_ids, documents)):
         with pa.ipc.new_stream(str(folder / f"{name}.arrow"), _TEXTS) as writer:
             for ids in chunked(sorted(known), _BATCH):
@@ -92,23 +106,3 @@ def read(folder: Path) -> Dataset:
     )
     examples.set_transform(resolve_ids({"query_id": queries, "document_ids": documents}))
     return examples
-
-
-class _LookedUpIds(Collection[str]):
-    """Ids of a mapping that were tested for membership; each is looked up once."""
-
-    def __init__(self, texts: Mapping[str, str]) -> None:
-        self._texts = texts
-        self._known: dict[str, bool] = {}
-
-    def __contains__(self, key: object) -> bool:
-        assert isinstance(key, str)
-        if key not in self._known:
-            self._known[key] = key in self._texts
-        return self._known[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return (key for key, known in self._known.items() if known)
-
-    def __len__(self) -> int:
-        return sum(self._known.values())

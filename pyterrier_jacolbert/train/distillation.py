@@ -28,6 +28,7 @@ from pyterrier_jacolbert.train.recipe import Recipe
 from pyterrier_jacolbert.train.stages import Stage
 from pyterrier_jacolbert.train.trainer import Trainer, last_good_checkpoint
 from pyterrier_jacolbert.train.training_arguments import available_device, trainer_arguments
+from pyterrier_jacolbert.train.validation import Degenerate
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.model import JaColBERT
@@ -46,6 +47,7 @@ def distill(
     accumulate: int = 1,
     mini_batch_size: int | None = None,
     evaluate: Callable[[JaColBERT], float] | None = None,
+    degenerate: Degenerate = "drop",
     deterministic: bool = False,
     tensorboard: bool = False,
     verbose: bool = True,
@@ -62,7 +64,7 @@ def distill(
     are skipped, as the gradient scaler does.
 
     During the run, ``texts`` holds the examples and their texts, which are memory-mapped: memory holds only the ids of
-    the documents, once each, regardless of the number of examples.
+    the documents, once each, with a hash of their texts, regardless of the number of examples.
 
     With several processes (``torchrun --nproc-per-node 4 ...``) each process sees its own share of the examples.
 
@@ -79,6 +81,8 @@ def distill(
         accumulate: forward and backward passes per step; the memory per batch is divided by this number.
         mini_batch_size: documents per forward pass; None encodes all of a batch at once.
         evaluate: measure of a checkpoint on held-out data, where more is better; called at each save.
+        degenerate: ``"drop"`` leaves out examples that teach nothing, with a warning that counts them, and warns of
+            documents with the same text; ``"error"`` rejects them, see :func:`~pyterrier_jacolbert.train.validate`.
         deterministic: whether to forbid nondeterministic algorithms of torch.
         tensorboard: whether to write TensorBoard files to ``tensorboard`` (extra ``plot``).
         verbose: whether to print progress: loss, learning rate, examples per second and time left.
@@ -117,7 +121,7 @@ def distill(
             if all_steps_done:
                 finish(load_checkpoint(str(checkpoint), None, device))
             else:
-                dataset.write(examples, queries, documents, stage, texts)
+                dataset.write(examples, queries, documents, stage, texts, degenerate)
     if all_steps_done:
         return final
     student = _load_student(model if model is not None else stage.start, stage, device)

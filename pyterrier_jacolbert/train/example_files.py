@@ -1,23 +1,16 @@
-"""Files of n-way scored examples: reading, writing and validation."""
+"""Files of n-way scored examples: reading and writing."""
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import pandas as pd
-
-from pyterrier_jacolbert.columns import DOCNO, QID
 from pyterrier_jacolbert.index.storage.atomic import replacing
 from pyterrier_jacolbert.text_files import read_lines
-
-#: Maximum number of problems in a message of :func:`validate`.
-_MAX_REPORTED_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -59,8 +52,10 @@ def read(path: str | Path) -> Iterator[Example]:
     for number, line in _json_lines(path):
         try:
             scores = line.get("scores")
+            if isinstance(line["docnos"], str) or isinstance(scores, str):
+                raise ValueError
             yield Example(line["qid"], tuple(line["docnos"]), None if scores is None else tuple(map(float, scores)))
-        except (AttributeError, KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise ValueError(
                 f"{path}, line {number}: expected an object with qid, docnos and scores; repair it, or "
                 "read ColBERT's format with read_colbert()."
@@ -93,7 +88,7 @@ def read_colbert(path: str | Path) -> Iterator[Example]:
                 yield Example(str(qid), tuple(map(str, docnos)), tuple(map(float, scores)))
             else:
                 yield Example(str(qid), tuple(map(str, documents)))
-        except (TypeError, ValueError):
+        except (OverflowError, TypeError, ValueError):
             raise ValueError(
                 f"{path}, line {number}: expected [qid, [pid, score], ...]; repair it, or read the package's own "
                 "format with read()."
@@ -169,83 +164,6 @@ def save(examples: Iterable[Example] | Resumable, path: str | Path) -> Path:
         complete.writelines(line for line in lines if line != _to_line(None))
     part.unlink()
     return path
-
-
-def validate(
-    examples: Iterable[Example],
-    *,
-    n_ways: int,
-    scored: bool = True,
-    qrels: pd.DataFrame | None = None,
-    queries: Collection[str] | None = None,
-    documents: Collection[str] | None = None,
-) -> int:
-    """Checks examples before training.
-
-    Args:
-        examples: examples in the order of their file.
-        n_ways: required number of documents per example.
-        scored: whether to require a teacher's scores that are finite and not all equal (min-max normalisation of equal
-            scores is undefined).
-        qrels: relevance judgements; if given, the first document of each example must be judged relevant.
-        queries: known qids; None accepts any.
-        documents: known docnos; None accepts any.
-
-    Returns:
-        The number of examples.
-
-    Raises:
-        ValueError: an example has a problem, or the examples are empty. The message is one sentence with the number of
-            problems and the first of them, with their lines counted from 1.
-    """
-    relevant = None if qrels is None else set(zip(*qrels[qrels["label"] > 0][[QID, DOCNO]].T.values, strict=True))
-    problems: list[str] = []
-    n_problems = number = 0
-    for number, example in enumerate(examples, start=1):
-        for problem in _problems(example, n_ways, scored, relevant, queries, documents):
-            n_problems += 1
-            if len(problems) < _MAX_REPORTED_PROBLEMS:
-                problems.append(f"line {number}: {problem}")
-    if n_problems:
-        more = f"; and {n_problems - len(problems)} more" if n_problems > len(problems) else ""
-        raise ValueError(
-            f"{n_problems} problem{'s' * (n_problems > 1)} in {number} examples; repair or remove the lines: "
-            f"{'; '.join(problems)}{more}."
-        )
-    if number == 0:
-        raise ValueError("There are no examples to train on; make some with pyterrier_jacolbert.train.mine.")
-    return number
-
-
-def _problems(
-    example: Example,
-    n_ways: int,
-    scored: bool,
-    relevant: set[tuple[str, str]] | None,
-    queries: Collection[str] | None,
-    documents: Collection[str] | None,
-) -> Iterator[str]:
-    if len(example.docnos) != n_ways:
-        yield f"query {example.qid!r} has {len(example.docnos)} documents, not {n_ways}"
-    repeated = [docno for number, docno in enumerate(example.docnos) if docno in example.docnos[:number]]
-    if repeated:
-        yield f"document {repeated[0]!r} is repeated"
-    if queries is not None and example.qid not in queries:
-        yield f"query {example.qid!r} is not among the queries"
-    missing = [] if documents is None else [docno for docno in example.docnos if docno not in documents]
-    if missing:
-        yield f"document {missing[0]!r} is not in the collection"
-    if relevant is not None and (not example.docnos or (example.qid, example.docnos[0]) not in relevant):
-        yield f"the first document of query {example.qid!r} is not judged relevant, so there is no positive"
-    if scored and example.scores is None:
-        yield f"query {example.qid!r} has no scores"
-    elif scored and example.scores is not None:
-        if len(example.scores) != len(example.docnos):
-            yield f"query {example.qid!r} has {len(example.scores)} scores for {len(example.docnos)} documents"
-        if not all(map(math.isfinite, example.scores)):
-            yield f"query {example.qid!r} has a score that is NaN or infinite"
-        elif len(set(example.scores)) < 2:
-            yield f"the scores of query {example.qid!r} are all equal, so min-max normalisation is undefined"
 
 
 def _json_lines(path: str | Path) -> Iterator[tuple[int, Any]]:

@@ -271,6 +271,17 @@ class TestTypedSpecialTokens:
             expected = encoder.tokenizer.tokenize(text, split_special_tokens=True)
             assert encoder.tokenizer.convert_ids_to_tokens(encoder.document_ids(text))[2:-1] == expected
 
+    def test_students_are_trained_on_the_texts_that_are_encoded(self, model, tmp_path):
+        from pyterrier_jacolbert.train import Example, Stage, dataset
+
+        texts = {"a": "葛\U000e0100城[MASK]</s>", "b": "富士山", "c": "前\x00後"}
+        stage = Stage(name="kl", start="mini", examples="examples.jsonl", n_ways=3)
+        dataset.write([Example("q", ("a", "b", "c"), (3.0, 2.0, 1.0))], {"q": "ｶﾞｷﾞ<mask>"}, texts, stage, tmp_path)
+        prepare = model.encoder.preparation.prepare
+        (row,) = list(dataset.read(tmp_path, prepare))
+        assert list(row.values())[:4] == [prepare(text) for text in ("ｶﾞｷﾞ<mask>", *texts.values())]
+        assert row["query"].startswith("ガギ")
+
     def test_explanations_point_at_typed_special_tokens(self, model):
         text = f"富士{model.encoder.tokenizer.mask_token}山"
         tokens = [token for token in document_tokens(model.encoder, text) if token.kind == "text"]

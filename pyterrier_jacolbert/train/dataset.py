@@ -6,9 +6,9 @@ Millions of examples fit, because memory holds only the ids of their documents, 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from more_itertools import chunked
@@ -89,11 +89,12 @@ def write(
     return n_written
 
 
-def read(folder: Path) -> Dataset:
+def read(folder: Path, prepare: Callable[[str], str] = str) -> Dataset:
     """Opens the files of :func:`write` as a dataset.
 
     Args:
         folder: folder with the files.
+        prepare: returns a text as the student's tokenizer receives it; by default, unchanged.
 
     Returns:
         Rows with ``query``, ``document_1`` to ``document_n`` and ``label``. Ids are replaced by texts on access.
@@ -104,5 +105,13 @@ def read(folder: Path) -> Dataset:
     examples, queries, documents = (
         Dataset.from_file(str(folder / f"{name}.arrow")) for name in ("examples", "queries", "documents")
     )
-    examples.set_transform(resolve_ids({"query_id": queries, "document_ids": documents}))
+    resolve = resolve_ids({"query_id": queries, "document_ids": documents})
+
+    def prepared_texts(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        columns = resolve(batch)
+        return {
+            name: values if name == "label" else [prepare(text) for text in values] for name, values in columns.items()
+        }
+
+    examples.set_transform(prepared_texts)
     return examples

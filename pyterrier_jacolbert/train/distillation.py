@@ -18,6 +18,7 @@ from sentence_transformers import MultiVectorEncoder
 from transformers import PrinterCallback
 
 from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_progress_bars
+from pyterrier_jacolbert.encoding.preparation import TextPreparation
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.train import dataset
 from pyterrier_jacolbert.train.example_files import Example
@@ -129,7 +130,7 @@ def distill(
     trainer = Trainer(
         model=student,
         args=arguments,
-        train_dataset=dataset.read(texts),
+        train_dataset=dataset.read(texts, TextPreparation(student.tokenizer).prepare),
         loss=loss,
         callbacks=[progress, *([tensorboard_callback(output)] if tensorboard else [])],
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from pyterrier_jacolbert.columns import DOCNO, QID, check_text
+from pyterrier_jacolbert.japanese.normalization import normalize
 from pyterrier_jacolbert.train.example_files import Example, save
 from pyterrier_jacolbert.train.stages import Loss
 
@@ -61,8 +61,8 @@ def validate(
             out the former and keeps the latter, with a warning that counts them and names the first.
         qrels: relevance judgements; if given, the first document of each example must be judged relevant.
         queries: known qids, or a mapping from qid to text; None accepts any.
-        documents: known docnos, or a mapping from docno to text, whose texts are compared after NFKC and regardless of
-            white space; None accepts any.
+        documents: known docnos, or a mapping from docno to text, whose texts are compared after normalisation and
+            regardless of white space; None accepts any.
         out: file to which the examples that pass are written, as by :func:`~pyterrier_jacolbert.train.save`.
 
     Returns:
@@ -142,8 +142,8 @@ class LookedUpTexts(Collection[str]):
 
 
 def _fold(text: str) -> str:
-    """Returns what tokenizers of Japanese tell apart: NFKC, without differences in white space."""
-    return " ".join(unicodedata.normalize("NFKC", text).split())
+    """Returns what tokenizers of Japanese tell apart: the normalised text, without differences in white space."""
+    return " ".join(normalize(text).split())
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ The layout is Stanford ColBERT's, in which the JaColBERT family is released: `co
 import json
 import shutil
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from safetensors.torch import load_file as load_torch_file
+from safetensors.torch import save_file as save_torch_file
 
 # The released vocabulary also starts with these, so markers and special tokens have the released ids (0 to 6).
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]")
@@ -167,3 +169,26 @@ def _matrix(rng: np.random.Generator, out: int, into: int) -> np.ndarray:
 
 def _write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", newline="\n")
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict], dict], file: str = "model.safetensors") -> Path:
+    """Replaces the weights in a folder with what a function of the tensors by name returns, and returns the folder."""
+    weights = change(load_torch_file(folder / file))
+    save_torch_file(
+        {name: value.contiguous() for name, value in weights.items()}, folder / file, metadata={"format": "pt"}
+    )
+    return folder
+
+
+def shard_weights(folder: Path, n_shards: int = 3) -> list[str]:
+    """Splits `model.safetensors` into shards with an index, as large checkpoints have them; returns the files."""
+    weights = load_torch_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    files = [f"model-{number + 1:05}-of-{n_shards:05}.safetensors" for number in range(n_shards)]
+    places = {name: files[number % n_shards] for number, name in enumerate(sorted(weights))}
+    for file in files:
+        part = {name: value for name, value in weights.items() if places[name] == file}
+        save_torch_file(part, folder / file, metadata={"format": "pt"})
+    size = sum(value.numel() * value.element_size() for value in weights.values())
+    _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": places})
+    return files

@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,10 +21,15 @@ _MULTI_VECTOR_TYPES = ("MultiVectorEncoder", "ColBERT")
 #: Name and folder of the checkpoint that ships with the package.
 MINI = "mini"
 _MINI_FOLDER = Path(__file__).parents[1] / "mini"
+#: Loading changes settings of transformers for its duration, so only one thread may load at a time.
+_LOADING = threading.Lock()
 
 
 def load_checkpoint(name: str, revision: str | None = None, device: str | None = None) -> MultiVectorEncoder:
-    """Loads a multi-vector checkpoint in Stanford ColBERT's, PyLate's or Sentence Transformers' own layout.
+    """Loads a multi-vector checkpoint in Stanford ColBERT's, PyLate's or Sentence Transformers' own layout, in float32.
+
+    The weights may be in any floating-point type, whole or in shards, and their names may start with a prefix of the
+    training code (``module.``, ``_orig_mod.``, ``bert.``, ...).
 
     Args:
         name: folder, name on the Hugging Face hub, or ``"mini"`` for the checkpoint that ships with the package.
@@ -32,7 +38,8 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
 
     Raises:
         FileNotFoundError: the folder does not exist, or the hub is unreachable and has left no local copy.
-        ValueError: the checkpoint is not a ColBERT checkpoint, so loading it would add an untrained projection.
+        ValueError: the checkpoint is not a ColBERT checkpoint, so loading it would add an untrained projection; or its
+            weights do not cover the model, or are damaged.
         ImportError: the checkpoint's Japanese tokenizer needs a package that is not installed.
     """
     if name == MINI:
@@ -43,11 +50,11 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
         raise _not_found_error(name)
     _check_trained(name, files["config.json"] or {}, files["config_sentence_transformers.json"] or {})
     _check_tokenizer(name, _read_json(name, revision, "tokenizer_config.json") or {})
-    from sentence_transformers import MultiVectorEncoder
+    from pyterrier_jacolbert.encoding.loading import load_encoder
 
     try:
-        with _quiet_transformers():
-            return MultiVectorEncoder(name, revision=revision, device=device)
+        with _LOADING, _quiet_transformers():
+            return load_encoder(name, revision, device)
     except KeyError as error:
         if error.args == ("linear.weight",):
             raise _not_colbert_error(name, "its weights have no 'linear.weight'") from None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from pyterrier_jacolbert.encoding.batches import batches, pad, padded_length
+from pyterrier_jacolbert.encoding.positions import max_positions
 from pyterrier_jacolbert.encoding.precision import resolve_dtype, to_bfloat16, to_float32
 from pyterrier_jacolbert.encoding.preparation import TextPreparation
 from pyterrier_jacolbert.encoding.query_length import (
@@ -70,14 +72,14 @@ class TokenEncoder:
         truncate_dim: int | None = None,
         batch_tokens: int | None = None,
     ) -> None:
-        self.model = model.eval()
+        self.model = to_float32(model).eval()
         self.device = torch.device(model.device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_tokens = batch_tokens or BATCH_TOKENS["cpu" if self.device.type == "cpu" else "other"]
         self.tokenizer = model.tokenizer
         self.preparation = TextPreparation(self.tokenizer)
-        backbone = model[0]
-        self._positions = _max_positions(backbone, self.tokenizer)
+        backbone = self.model[0]
+        self._positions = max_positions(backbone, self.tokenizer)
         document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
         self.max_document_length = min(document_length, self._positions)
         expansion = getattr(backbone, "query_expansion", None) or {}
@@ -92,10 +94,10 @@ class TokenEncoder:
             )
         plain_length = getattr(backbone, "query_length", None) if query_length is None else None
         self._max_query_tokens = min(max_query_tokens(query_length, self._positions), plain_length or self._positions)
-        self._float32_backbone = to_float32(model)
+        self._float32_backbone = backbone
         self._bfloat16_backbone: torch.nn.Module | None = None
         if self.dtype == torch.bfloat16:
-            self._bfloat16_backbone = to_bfloat16(self._float32_backbone, self.device)
+            self._bfloat16_backbone = to_bfloat16(backbone, self.device)
         full_dim = int(model.get_embedding_dimension() or 0)
         self.dim = truncate_dim or full_dim
         if self.dim > full_dim:
@@ -117,7 +119,7 @@ class TokenEncoder:
         order = sorted(range(len(distinct)), key=lambda i: (targets[i], len(ids[i]), distinct[i]))
         vectors: dict[str, np.ndarray] = {}
         # One target length per batch: no query is padded to the length of another.
-        for batch in _batches(order, targets, self.batch_tokens, same_length=True):
+        for batch in batches(order, targets, self.batch_tokens, same_length=True):
             features = self._query_features([ids[i] for i in batch], targets[batch[0]])
             for i, rows in zip(batch, self._forward(features, "query", self._float32_backbone), strict=True):
                 vectors[distinct[i]] = rows
@@ -150,11 +152,11 @@ class TokenEncoder:
         # Longest first: memory use peaks at the start of a long run, not at its end.
         distinct = sorted(copies.keys() - {""}, key=lambda text: (-len(text), text))
         for group, ids in self._tokenized_groups(distinct):
-            lengths = [len(tokens) for tokens in ids]
-            order = sorted(range(len(group)), key=lambda i: (-lengths[i], group[i]))
-            batches = list(_batches(order, lengths, self.batch_tokens))
-            padded = (self._document_features([ids[i] for i in batch]) for batch in batches)
-            for batch, batch_vectors in zip(batches, map_fn(forward, padded), strict=True):
+            lengths = [padded_length(len(tokens), self.max_document_length) for tokens in ids]
+            order = sorted(range(len(group)), key=lambda i: (-len(ids[i]), group[i]))
+            grouped = list(batches(order, lengths, self.batch_tokens))
+            padded = (self._document_features([ids[i] for i in batch], lengths[batch[0]]) for batch in grouped)
+            for batch, batch_vectors in zip(grouped, map_fn(forward, padded), strict=True):
                 vectors.update(zip((group[i] for i in batch), batch_vectors, strict=True))
                 if progress is not None:
                     progress(sum(copies[group[i]] for i in batch))
@@ -214,22 +216,17 @@ class TokenEncoder:
         return ids
 
     def _query_features(self, ids: list[list[int]], target: int) -> dict[str, Any]:
-        input_ids = np.full((len(ids), target), self.mask_id, dtype=np.int64)
-        attention = np.zeros((len(ids), target), dtype=np.int64)
-        for row, tokens in enumerate(ids):
-            input_ids[row, : len(tokens)] = tokens
-            attention[row, : len(tokens)] = 1
-        expansion = attention == 0
+        features: dict[str, Any] = pad(ids, target, self.mask_id)
+        expansion = features["attention_mask"] == 0
         if self._attend_to_masks:
-            attention[:] = 1
-        features = {"input_ids": input_ids, "attention_mask": attention, "query_expansion_positions": expansion}
-        if self.query_length is None:
-            del features["query_expansion_positions"]
-        return {name: torch.from_numpy(values).to(self.device) for name, values in features.items()}
+            features["attention_mask"] = torch.ones_like(features["attention_mask"])
+        if self.query_length is not None:
+            features["query_expansion_positions"] = expansion
+        return {name: values.to(self.device) for name, values in features.items()}
 
-    def _document_features(self, ids: list[list[int]]) -> dict[str, Any]:
-        padded = self.tokenizer.pad({"input_ids": ids}, return_tensors="pt")
-        return {name: padded[name].to(self.device) for name in ("input_ids", "attention_mask")}
+    def _document_features(self, ids: list[list[int]], length: int) -> dict[str, Any]:
+        features = pad(ids, length, self.tokenizer.pad_token_id or 0)
+        return {name: values.to(self.device) for name, values in features.items()}
 
     def _forward(self, features: dict[str, Any], task: str, backbone: torch.nn.Module) -> list[np.ndarray]:
         """Runs a batch through the modules and returns float32 ``(n_scored_tokens, dim)`` per text."""
@@ -255,30 +252,3 @@ class TokenEncoder:
                 )
             return 0
         return int(mask_id)
-
-
-def _max_positions(backbone: torch.nn.Module, tokenizer: Any) -> int:
-    limits = [getattr(getattr(backbone, "config", None), "max_position_embeddings", None), tokenizer.model_max_length]
-    return int(min(limit for limit in limits if limit))
-
-
-def _batches(order: list[int], lengths: list[int], batch_tokens: int, same_length: bool = False) -> Iterator[list[int]]:
-    """Groups texts into batches of at most ``batch_tokens`` padded tokens, with at least one text each.
-
-    Args:
-        order: numbers of the texts, in order of length.
-        lengths: number of tokens of each text.
-        batch_tokens: maximum number of padded tokens per batch.
-        same_length: whether all texts of a batch must have the same length.
-    """
-    batch: list[int] = []
-    longest = 0
-    for i in order:
-        longest = max(longest, lengths[i])
-        full = (len(batch) + 1) * longest > batch_tokens
-        if batch and (full or (same_length and lengths[i] != lengths[batch[0]])):
-            yield batch
-            batch, longest = [], lengths[i]
-        batch.append(i)
-    if batch:
-        yield batch

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
 from sentence_transformers.base.modules import Transformer
+from transformers import PreTrainedModel
 
 from pyterrier_jacolbert.encoding.packed_linear import pack_linears
 
@@ -40,22 +42,47 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     return torch.float32 if dtype == "float32" else torch.bfloat16
 
 
-def to_float32(model: MultiVectorEncoder) -> torch.nn.Module:
-    """Returns the backbone of a checkpoint in float32: itself if it already is, else a copy."""
-    backbone = model[0]
-    if all(weight.dtype == torch.float32 for weight in backbone.parameters()):
-        return backbone
-    return copy.deepcopy(backbone).float()
+def to_float32(model: MultiVectorEncoder) -> MultiVectorEncoder:
+    """Returns a checkpoint with all weights in float32: itself if they already are, else a copy.
+
+    The given checkpoint is not changed. A copy has the rotary tables of its configuration, because tables that were
+    rounded to half precision would turn distant positions by a wrong angle.
+    """
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    if all(tensor.dtype == torch.float32 or not tensor.is_floating_point() for tensor in tensors):
+        return model
+    copied = copy.deepcopy(model).float()
+    for part in copied.modules():
+        if isinstance(part, PreTrainedModel):
+            _recompute_rotary_tables(part)
+    return copied
 
 
 def to_bfloat16(backbone: torch.nn.Module, device: torch.device) -> torch.nn.Module | None:
-    """Returns a bfloat16 copy of a backbone, tuned for the device; None if the backbone is not a transformer."""
+    """Returns a bfloat16 copy of a backbone, tuned for the device; None if the backbone is not a transformer.
+
+    Rotary frequencies stay in float32: an angle is a frequency times a position, so that an error of 2**-9 in the
+    frequency is half a turn at position 1,600.
+    """
     if not isinstance(backbone, Transformer):
         return None
-    reduced: Any = copy.deepcopy(backbone).to(torch.bfloat16)
+    reduced: Any = copy.deepcopy(backbone)
+    frequencies = {name: buffer for name, buffer in reduced.named_buffers() if "inv_freq" in name}
+    reduced.to(torch.bfloat16)
+    for name, buffer in frequencies.items():
+        owner, _, attribute = name.rpartition(".")
+        setattr(reduced.get_submodule(owner), attribute, buffer)
     if device.type == "cpu":
         # torch's fused attention is slower than plain products in bfloat16 on a CPU (benchmarks/encode.py).
         reduced.model.set_attn_implementation("eager")
         pack_linears(reduced)
     module: torch.nn.Module = reduced
     return module
+
+
+def _recompute_rotary_tables(model: PreTrainedModel) -> None:
+    for module in model.modules():
+        names = [name for name in module._non_persistent_buffers_set if "inv_freq" in name]
+        if names and not any(True for _ in module.parameters()):
+            # transformers computes the tables from the configuration.
+            model._init_weights(module)  # type: ignore[no-untyped-call]

@@ -1,10 +1,11 @@
 """Measures documents encoded per second, alternating with Sentence Transformers in one run.
 
-    python -m benchmarks.encode [--shared ../shared] [--model me5|base] [--documents 256] [--repeats 3] [--quality]
+    python -m benchmarks.encode [--shared ../shared] [--model me5|base|mini] [--documents 256] [--repeats 3] [--quality]
 
 Both encode the same documents (JSQuAD paragraphs, drawn with a fixed seed) with the same checkpoint: ``me5`` is
 me5-small-ja (12 layers of 384 dimensions); ``base`` is a JaColBERT of the size of BERT-base (12 layers of 768
-dimensions, projected to 128) with random weights and the released vocabulary. The peer is
+dimensions, projected to 128) with random weights and the released vocabulary; ``mini`` is the checkpoint that ships
+with the package. The peer is
 ``MultiVectorEncoder.encode_document`` with its defaults: float32 and batches of 32 documents. ``--quality`` adds, for
 me5, nDCG@10 on all of JSQuAD, and how far scores drift with the precision of documents. Prints one JSON line.
 """
@@ -36,7 +37,7 @@ THREADS = 2
 
 def main() -> None:
     parser = benchmark_parser(__doc__, "shared")
-    parser.add_argument("--model", choices=["me5", "base"], default="me5", help="checkpoint (default: me5)")
+    parser.add_argument("--model", choices=["me5", "base", "mini"], default="me5", help="checkpoint (default: me5)")
     parser.add_argument("--documents", type=int, default=256, help="number of documents (default: 256)")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each encoder (default: 3)")
     parser.add_argument(
@@ -61,9 +62,11 @@ def main() -> None:
 
 
 def load_model(args: argparse.Namespace, folder: Path) -> JaColBERT:
-    """Loads me5-small-ja, or writes the random checkpoint to a folder and loads it."""
+    """Loads me5-small-ja or ``mini``, or writes the random checkpoint to a folder and loads it."""
     if args.model == "me5":
         return me5(args.shared, batch_tokens=args.batch_tokens)
+    if args.model == "mini":
+        return JaColBERT("mini", batch_tokens=args.batch_tokens)
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from checkpoints import write_stanford_checkpoint
 

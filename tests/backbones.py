@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from sentence_transformers import MultiVectorEncoder
@@ -69,20 +70,23 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-def write_backbone_checkpoint(folder: str | Path, family: str, *, seed: int = 0, **settings: Any) -> Path:
+def write_backbone_checkpoint(
+    folder: str | Path, family: str, *, seed: int = 0, tokenizer_limit: int | None = POSITIONS, **settings: Any
+) -> Path:
     """Writes a random ColBERT checkpoint with a backbone of one of the :data:`FAMILIES`.
 
     Args:
         folder: folder to write.
         family: key of :data:`FAMILIES`.
         seed: seed of the weights.
+        tokenizer_limit: the tokenizer's ``model_max_length``; None leaves it open (1e30 in transformers).
         settings: more settings of the configuration.
 
     Returns:
         The folder.
     """
     folder = Path(folder)
-    tokenizer = word_tokenizer(family)
+    tokenizer = word_tokenizer(family, tokenizer_limit)
     config_class, model_class, defaults = FAMILIES[family]
     ids = {
         name: value
@@ -142,12 +146,12 @@ def redraw(module: torch.nn.Module, seed: int) -> None:
                 weight.normal_(0, weight.shape[1] ** -0.5, generator=generator)
 
 
-def word_tokenizer(family: str = "BERT") -> PreTrainedTokenizerFast:
+def word_tokenizer(family: str = "BERT", limit: int | None = POSITIONS) -> PreTrainedTokenizerFast:
     """Returns a tokenizer of whole words with the special tokens that a family has."""
     roles = {"cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]", "unk_token": "[UNK]"}
     roles["pad_token"] = "[PAD]"
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    template, length = "[CLS] $A [SEP]", POSITIONS
+    template = "[CLS] $A [SEP]"
     if family in ("RoBERTa", "LUKE"):
         specials = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         roles = {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>", "unk_token": "<unk>"}
@@ -167,7 +171,8 @@ def word_tokenizer(family: str = "BERT") -> PreTrainedTokenizerFast:
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, vocabulary[token]) for token in specials]
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=length, **roles)
+    limits = {} if limit is None else {"model_max_length": limit}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **limits, **roles)
 
 
 def texts_of_all_lengths(n: int = 24, longest: int = 2 * POSITIONS, seed: int = 0) -> list[str]:
@@ -177,12 +182,16 @@ def texts_of_all_lengths(n: int = 24, longest: int = 2 * POSITIONS, seed: int = 
     return [" ".join(rng.choices(WORDS, k=length)) for length in lengths]
 
 
-def sentence_transformers_vectors(folder: str | Path, texts: list[str], task: str, **settings: Any) -> list[Any]:
-    """Returns the vectors that Sentence Transformers gives, in float32 unless ``model_kwargs`` says otherwise."""
-    settings = {"model_kwargs": {"dtype": torch.float32}, **settings}
-    encoder = MultiVectorEncoder(str(folder), device="cpu", **settings)
+def sentence_transformers_vectors(
+    folder: str | Path, texts: list[str], task: str, dtype: torch.dtype = torch.float32, batch_size: int = 4
+) -> list[np.ndarray]:
+    """Returns the vectors that Sentence Transformers gives in a dtype, as unit vectors in float32."""
+    encoder = MultiVectorEncoder(str(folder), device="cpu", model_kwargs={"dtype": dtype}).to(dtype)
     encode = encoder.encode_query if task == "query" else encoder.encode_document
-    with contextlib.suppress(AttributeError):
-        encoder[1].to(next(encoder[0].parameters()).dtype)
-    vectors = encode(texts, batch_size=4, convert_to_numpy=False)
-    return [rows.float().numpy() for rows in vectors]
+    vectors = encode(texts, batch_size=batch_size, convert_to_numpy=False)
+    return [torch.nn.functional.normalize(rows.float(), dim=-1).numpy() for rows in vectors]
+
+
+def cosines(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the cosine of each pair of unit vectors."""
+    return np.concatenate([(a * b).sum(axis=1) for a, b in zip(ours, theirs, strict=True)])

@@ -6,12 +6,13 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from pyterrier_jacolbert.encoding.batches import batches, pad, padded_length
+from pyterrier_jacolbert.encoding.batches import LENGTH_STEP, batches, pad, padded_length
 from pyterrier_jacolbert.encoding.positions import max_positions
 from pyterrier_jacolbert.encoding.precision import resolve_dtype, to_bfloat16, to_float32
 from pyterrier_jacolbert.encoding.preparation import TextPreparation
@@ -98,6 +99,14 @@ class TokenEncoder:
         self._bfloat16_backbone: torch.nn.Module | None = None
         if self.dtype == torch.bfloat16:
             self._bfloat16_backbone = to_bfloat16(backbone, self.device)
+            if self._bfloat16_backbone is None:
+                self.dtype = torch.float32
+                if dtype == "bfloat16":
+                    warnings.warn(
+                        "The backbone of this checkpoint cannot compute in bfloat16, so documents are encoded in "
+                        "float32; pass dtype='float32' to choose that.",
+                        stacklevel=4,
+                    )
         full_dim = int(model.get_embedding_dimension() or 0)
         self.dim = truncate_dim or full_dim
         if self.dim > full_dim:
@@ -152,9 +161,11 @@ class TokenEncoder:
         # Longest first: memory use peaks at the start of a long run, not at its end.
         distinct = sorted(copies.keys() - {""}, key=lambda text: (-len(text), text))
         for group, ids in self._tokenized_groups(distinct):
-            lengths = [padded_length(len(tokens), self.max_document_length) for tokens in ids]
+            lengths = [len(tokens) for tokens in ids]
+            if not self._mixes_padding:
+                lengths = [padded_length(length, self.max_document_length) for length in lengths]
             order = sorted(range(len(group)), key=lambda i: (-len(ids[i]), group[i]))
-            grouped = list(batches(order, lengths, self.batch_tokens))
+            grouped = list(batches(order, lengths, self.batch_tokens, same_length=self._mixes_padding))
             padded = (self._document_features([ids[i] for i in batch], lengths[batch[0]]) for batch in grouped)
             for batch, batch_vectors in zip(grouped, map_fn(forward, padded), strict=True):
                 vectors.update(zip((group[i] for i in batch), batch_vectors, strict=True))
@@ -227,6 +238,20 @@ class TokenEncoder:
     def _document_features(self, ids: list[list[int]], length: int) -> dict[str, Any]:
         features = pad(ids, length, self.tokenizer.pad_token_id or 0)
         return {name: values.to(self.device) for name, values in features.items()}
+
+    @cached_property
+    def _mixes_padding(self) -> bool:
+        """Whether padding changes the vectors of a text, as where convolutions or Fourier transforms mix neighbours.
+
+        Such a backbone (ConvBERT, MobileBERT, FNet) encodes each text without padding.
+        """
+        ids = self._tokenize(["a b c"], "document", self._positions)
+        longer = min(len(ids[0]) + LENGTH_STEP, self._positions)
+        alone, padded = (
+            self._forward(self._document_features(ids, length), "document", self._float32_backbone)[0]
+            for length in (len(ids[0]), longer)
+        )
+        return not np.allclose(alone, padded, atol=1e-3)
 
     def _forward(self, features: dict[str, Any], task: str, backbone: torch.nn.Module) -> list[np.ndarray]:
         """Runs a batch through the modules and returns float32 ``(n_scored_tokens, dim)`` per text."""

@@ -59,7 +59,9 @@ def to_float32(model: MultiVectorEncoder) -> MultiVectorEncoder:
 
 
 def to_bfloat16(backbone: torch.nn.Module, device: torch.device) -> torch.nn.Module | None:
-    """Returns a bfloat16 copy of a backbone, tuned for the device; None if the backbone is not a transformer.
+    """Returns a bfloat16 copy of a backbone, tuned for the device.
+
+    None if the backbone is not a transformer, or cannot compute in bfloat16 (FNet's Fourier transform).
 
     Rotary frequencies stay in float32: an angle is a frequency times a position, so that an error of 2**-9 in the
     frequency is half a turn at position 1,600.
@@ -76,6 +78,12 @@ def to_bfloat16(backbone: torch.nn.Module, device: torch.device) -> torch.nn.Mod
         # torch's fused attention is slower than plain products in bfloat16 on a CPU (benchmarks/encode.py).
         reduced.model.set_attn_implementation("eager")
         pack_linears(reduced)
+    sample = torch.zeros((1, 2), dtype=torch.int64, device=device)
+    try:
+        with torch.inference_mode():
+            reduced({"input_ids": sample, "attention_mask": torch.ones_like(sample)})
+    except RuntimeError:
+        return None
     module: torch.nn.Module = reduced
     return module
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file as load_torch_file
 from safetensors.torch import save_file as save_torch_file
@@ -192,3 +193,9 @@ def shard_weights(folder: Path, n_shards: int = 3) -> list[str]:
     size = sum(value.numel() * value.element_size() for value in weights.values())
     _write_json(folder / "model.safetensors.index.json", {"metadata": {"total_size": size}, "weight_map": places})
     return files
+
+
+def save_as_pytorch(folder: Path) -> None:
+    """Replaces `model.safetensors` with `pytorch_model.bin`."""
+    torch.save(load_torch_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()

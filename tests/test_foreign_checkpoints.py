@@ -1,4 +1,4 @@
-"""Checkpoints as other people save them: half precision, foreign names, missing parts, shards, damaged files.
+"""Checkpoints as other people save them: half precision, foreign names, missing parts, shards.
 
 The right vectors are those of Sentence Transformers for the same weights in float32, in a layout that it reads.
 """
@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from checkpoints import rewrite_weights, shard_weights, write_stanford_checkpoint
+from checkpoints import rewrite_weights, save_as_pytorch, shard_weights, write_stanford_checkpoint
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
@@ -251,42 +251,12 @@ def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(own):
         load_checkpoint(str(own))
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "1_Dense/model.safetensors"])
-@pytest.mark.parametrize("damage", ["cut", "empty", "pointer"])
-def test_a_damaged_file_is_named(own, file, damage):
-    content = (own / file).read_bytes()
-    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12345\n"
-    (own / file).write_bytes({"cut": content[:-100], "empty": b"", "pointer": pointer}[damage])
-    with pytest.raises(ValueError, match=f"{file} are damaged"):
-        load_checkpoint(str(own))
-
-
-@pytest.mark.parametrize("damage", [slice(-100), slice(0)], ids=["cut", "empty"])
-def test_a_damaged_pytorch_file_is_named(stanford, damage):
-    save_as_pytorch(stanford)
-    content = (stanford / "pytorch_model.bin").read_bytes()
-    (stanford / "pytorch_model.bin").write_bytes(content[damage])
-    with pytest.raises(ValueError, match=r"pytorch_model\.bin are damaged"):
-        load_checkpoint(str(stanford))
-
-
-def save_as_pytorch(folder):
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
-
-
 def test_pytorch_weights_are_read_and_must_cover_the_model(stanford, reference):
     rewrite_weights(stanford, prefixed("module."))
     save_as_pytorch(stanford)
     assert_vectors_of(str(stanford), reference)
     torch.save({"module.linear.weight": torch.zeros(128, 64)}, stanford / "pytorch_model.bin")
     with pytest.raises(ValueError, match="do not cover"):
-        load_checkpoint(str(stanford))
-
-
-def test_a_folder_without_weights_is_refused(stanford):
-    (stanford / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no weights \(model\.safetensors or pytorch_model\.bin\)"):
         load_checkpoint(str(stanford))
 
 
@@ -313,21 +283,6 @@ def test_stanford_weights_in_shards_encode_alike(stanford, reference, prefix):
     rewrite_weights(stanford, prefixed(prefix))
     shard_weights(stanford)
     assert_vectors_of(str(stanford), reference)
-
-
-def test_a_missing_shard_is_named(stanford):
-    files = shard_weights(stanford)
-    (stanford / files[1]).unlink()
-    with pytest.raises(FileNotFoundError, match=files[1]):
-        load_checkpoint(str(stanford))
-
-
-def test_a_damaged_shard_is_named(stanford):
-    files = shard_weights(stanford)
-    content = (stanford / files[2]).read_bytes()
-    (stanford / files[2]).write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=f"{files[2]} are damaged"):
-        load_checkpoint(str(stanford))
 
 
 def test_shards_without_the_projection_are_refused(stanford):

@@ -55,6 +55,9 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     try:
         with _LOADING, _quiet_transformers():
             return load_encoder(name, revision, device)
+    except json.JSONDecodeError:
+        _check_json_files(name)
+        raise
     except KeyError as error:
         if error.args == ("linear.weight",):
             raise _not_colbert_error(name, "its weights have no 'linear.weight'") from None
@@ -130,7 +133,19 @@ def _read_json(name: str, revision: str | None, file: str) -> dict[str, Any] | N
         path = load_file_path(name, file, revision=revision)
     except OSError as error:
         raise _not_found_error(name) from error
-    return None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    if path is None:
+        return None
+    from pyterrier_jacolbert.encoding.weight_files import read_json
+
+    content: dict[str, Any] = read_json(path)
+    return content
+
+
+def _check_json_files(folder: str) -> None:
+    from pyterrier_jacolbert.encoding.weight_files import read_json
+
+    for path in sorted(Path(folder).rglob("*.json")):
+        read_json(path)
 
 
 def _check_trained(name: str, config: dict[str, Any], st_config: dict[str, Any]) -> None:

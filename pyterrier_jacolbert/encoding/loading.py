@@ -56,8 +56,8 @@ def load_encoder(name: str, revision: str | None, device: str | None) -> MultiVe
     token vector depends (a pooler, LUKE's entities) may be missing.
 
     Raises:
-        ValueError: a weight is missing or has another shape, the tokenizer has more tokens than the embedding, or a
-            file is damaged.
+        ValueError: a weight is missing, has another shape or is not finite, the tokenizer has more tokens than the
+            embedding, or a file is damaged.
         FileNotFoundError: there are no weights, or a shard of them is missing.
     """
     encoder, uncovered = _load(name, revision, device, {})
@@ -66,6 +66,12 @@ def load_encoder(name: str, revision: str | None, device: str | None) -> MultiVe
     if uncovered:
         raise _uncovered_error(name, uncovered)
     _check_sizes(name, encoder)
+    # A sum is finite only if all values are, and takes a tenth of the time of asking each of them.
+    if unusable := [key for key, weight in encoder.named_parameters() if not torch.isfinite(weight.detach().sum())]:
+        raise ValueError(
+            f"The weights of {name!r} are not finite numbers in {shorten(unusable)}; use a checkpoint of an earlier "
+            "training step."
+        )
     return encoder.float()
 
 
@@ -103,7 +109,7 @@ def _listening() -> Iterator[list[_BackboneLoad]]:
         source = (str(name), kwargs.get("subfolder") or "", kwargs.get("revision"))
         try:
             model, report = load_model.__func__(cls, name, *args, **{**kwargs, "output_loading_info": True})
-        except _FILE_ERRORS:
+        except (*_FILE_ERRORS, KeyError, TypeError, ValueError):
             _check_files(*source)
             raise
         shapes = {key: (tuple(stored), tuple(needed)) for key, stored, needed in report["mismatched_keys"]}
@@ -141,6 +147,11 @@ def _load_module(
     tensors = files.read(matches.values())
     weights = {name: tensors[stored] for name, stored in matches.items()}
     if model is None:
+        if weights and weights["linear.weight"].ndim != 2:
+            stored = tuple(weights["linear.weight"].shape)
+            raise ValueError(
+                f"The projection 'linear.weight' of {model_name_or_path!r} is {stored}, not a matrix; {_REMEDY}."
+            )
         return weights
     place = os.path.join(model_name_or_path, subfolder)
     kind = type(model).__name__

@@ -37,6 +37,7 @@ class WeightFiles:
 
     Raises:
         FileNotFoundError: an index names a shard that does not exist.
+        ValueError: an index is damaged.
     """
 
     def __init__(self, name: str, subfolder: str = "", revision: str | None = None) -> None:
@@ -46,8 +47,7 @@ class WeightFiles:
             if (path := self._find(file)) is not None:
                 self.files = [path]
             elif (index := self._find(f"{file}.index.json")) is not None:
-                shards = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"].values()
-                self.files = [self._find_shard(shard, index) for shard in sorted(set(shards))]
+                self.files = [self._find_shard(shard, index) for shard in _shards(index)]
             if self.files:
                 return
 
@@ -117,6 +117,25 @@ def shorten(names: Iterable[str], limit: int = 6) -> str:
     return listed if len(ordered) <= limit else f"{listed} and {len(ordered) - limit} more"
 
 
+def read_json(path: str | Path) -> Any:
+    """Reads a JSON file of a checkpoint.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); copy or download the checkpoint again.") from error
+
+
+def _shards(index: str) -> list[str]:
+    content = read_json(index)
+    if not isinstance(content, dict) or not isinstance(content.get("weight_map"), dict):
+        raise ValueError(f"{index} is damaged (it has no weight_map); copy or download the checkpoint again.")
+    return sorted(set(content["weight_map"].values()))
+
+
 def _tensor_names(file: str) -> list[str]:
     try:
         if not file.endswith(".safetensors"):
@@ -140,7 +159,10 @@ def _read_tensors(file: str, names: set[str]) -> dict[str, torch.Tensor]:
 def _load_pytorch(file: str) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except pickle.UnpicklingError as error:
+        # torch's own message advises to run the code in the file.
+        raise _damaged_error(file, ValueError("it does not hold tensors alone")) from error
+    except (RuntimeError, EOFError) as error:
         raise _damaged_error(file, error) from error
     if not isinstance(content, dict):
         raise _damaged_error(file, TypeError(f"it holds a {type(content).__name__}, not tensors by name"))

@@ -33,7 +33,7 @@ _REMEDY = "copy or download the whole checkpoint again, or save it again with Mu
 
 @dataclass(frozen=True)
 class _BackboneLoad:
-    """What transformers reports of one backbone.
+    """Holds what transformers reports of one backbone.
 
     Attributes:
         model: backbone.

@@ -7,6 +7,7 @@ and sequences of characters that make up one are composed. Spans lead back from 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Callable
 from typing import Literal
@@ -52,7 +53,12 @@ _REPLACED = regex.compile(
     rf"{EMOJI_SEQUENCE}|(?P<ignorable>\p{{Default_Ignorable_Code_Point}}+)|(?P<space>[{_NOT_TEXT}])|[{_ANY_RADICAL}]",
     regex.V1,
 )
-_MAY_BE_REPLACED = regex.compile(rf"[\p{{Default_Ignorable_Code_Point}}[{_NOT_TEXT}]{_ANY_RADICAL}]", regex.V1)
+#: The ranges in which all of these lie, for a quick look: re finds them 15 times faster than regex.
+_MAY_BE_REPLACED = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2e80-\u2fd5\u3164\u31c0-\u31ef\ufdd0-\ufdef\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff\U0001bca0-\U0001bca3"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 #: A character with the marks that follow it.
 _CLUSTERS = regex.compile(r"[^\p{M}\uff9e\uff9f][\p{M}\uff9e\uff9f]+")
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import regex
 
-#: The folds of :func:`fold_text` and :func:`fold_word`, and the names by which ``normalize=`` selects them.
+#: The names by which ``normalize=`` selects folds: those of :func:`fold_text` and :func:`shorten_long_vowel`.
 FOLDS = ("dashes", "waves", "kanji", "numbers", "long_vowels")
 DEFAULT_FOLDS: tuple[str, ...] = ()
 
@@ -68,7 +68,7 @@ def fold_text(text: str, folds: Sequence[str]) -> str:
 
     Args:
         text: text in NFKC.
-        folds: names of folds; the others are those of :func:`fold_word`.
+        folds: names of folds.
 
     Returns:
         The text, whose words are found under any of these spellings.
@@ -82,11 +82,6 @@ def fold_text(text: str, folds: Sequence[str]) -> str:
     return _DIGIT_SEPARATOR.sub("", text) if "numbers" in folds and "," in text else text
 
 
-def fold_word(word: str, folds: Sequence[str]) -> str:
-    """Folds the spelling of a word: with ``"long_vowels"``, コンピューター is コンピュータ.
-
-    Args:
-        word: a word.
-        folds: names of folds; the others are those of :func:`fold_text`.
-    """
-    return word[:-1] if "long_vowels" in folds and _KATAKANA_WORD.fullmatch(word) else word
+def shorten_long_vowel(word: str) -> str:
+    """Returns a katakana word of four and more letters without its final ー: コンピューター is コンピュータ."""
+    return word[:-1] if _KATAKANA_WORD.fullmatch(word) else word

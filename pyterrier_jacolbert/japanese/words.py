@@ -12,7 +12,7 @@ import regex
 
 from pyterrier_jacolbert.japanese import normalization
 from pyterrier_jacolbert.japanese.normalization import EMOJI_SEQUENCE
-from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds, fold_text, fold_word
+from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds, fold_text, shorten_long_vowel
 
 #: Maximum number of characters that an analyzer receives at once: MeCab crashes with a segmentation fault on texts of
 #: some 400,000 characters and takes quadratic time for long runs of letters.
@@ -24,6 +24,8 @@ _WHOLE_WORD = regex.compile(
     rf"|(?P<emoji>{EMOJI_SEQUENCE})",
     regex.V1,
 )
+#: A quick look for text that may have such words.
+_MAY_HAVE_WHOLE_WORD = re.compile(r"[^\W\d_\u3040-\u9fff]{25}|\d{25}|[\u200d\ufe0f\u20e3\U000e0020-\U000e007f]")
 #: Characters within emoji that MeCab takes for words.
 _EMOJI_PARTS = regex.compile(r"[\u200d\ufe0f\u20e3\U000e0020-\U000e007f]")
 #: The mark that asks for the colourful form of an emoji; with and without it, an emoji is the same word.
@@ -100,7 +102,9 @@ def tokenize(text: str, analyzer: str = "mecab", normalize: str | Sequence[str] 
             f"The text contains a lone surrogate (U+{ord(error.object[error.start]):04X}), which is not a character; "
             "repair it, e.g. with text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
         ) from None
-    return [fold_word(word, folds).lower() for word in words]
+    if "long_vowels" in folds:
+        words = [shorten_long_vowel(word) for word in words]
+    return [word.lower() for word in words]
 
 
 def tokenizer_metadata(analyzer: str = "mecab") -> dict[str, str]:
@@ -112,7 +116,7 @@ def tokenizer_metadata(analyzer: str = "mecab") -> dict[str, str]:
 
 def _split(text: str, split_piece: Callable[[str], list[str]]) -> Iterator[str]:
     start = 0
-    for match in _WHOLE_WORD.finditer(text):
+    for match in _WHOLE_WORD.finditer(text) if _MAY_HAVE_WHOLE_WORD.search(text) else ():
         if match["emoji"] and not _EMOJI_PARTS.search(match[0]):
             continue
         yield from _analyze(text[start : match.start()], split_piece)

@@ -25,10 +25,11 @@ def run_jsquad(shared, *arguments):
 
 
 @pytest.mark.slow
-def test_jsquad_with_a_small_encoder_on_every_question(shared):
-    table = run_jsquad(shared, "--me5", shared / "models" / "me5-small-ja")
+def test_jsquad_with_a_small_encoder_on_1000_questions(shared):
+    # benchmarks.mini measures all 4,442: .9388 and .9430.
+    table = run_jsquad(shared, "--me5", shared / "models" / "me5-small-ja", "--queries", 1000)
     assert list(table) == ["BM25", "JaColBERT", "BM25 % 100 >> JaColBERT"]
-    assert table["BM25"]["nDCG@10"] >= 0.938
-    assert table["JaColBERT"]["nDCG@10"] >= 0.940
+    assert table["BM25"]["nDCG@10"] == pytest.approx(0.9235, abs=0.0005)
+    assert table["JaColBERT"]["nDCG@10"] == pytest.approx(0.9256, abs=0.002)
     assert abs(table["BM25 % 100 >> JaColBERT"]["nDCG@10"] - table["JaColBERT"]["nDCG@10"]) <= 0.003
-    assert table["JaColBERT"]["R@1"] == pytest.approx(0.897, abs=0.002)
+    assert table["JaColBERT"]["R@1"] == pytest.approx(0.871, abs=0.003)

@@ -16,6 +16,7 @@ from ir_datasets.util import LocalDownload, home_path
 
 from pyterrier_jacolbert.datasets._collection import Collection, Counts, Records, TitledDoc
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
+from pyterrier_jacolbert.trec_files import check_id
 
 _SOURCE = "source.json"
 _DOCS, _OFFSETS, _IDS = "docs.jsonl", "docs.offsets.npy", "doc_ids.json"
@@ -132,10 +133,10 @@ def _write_collection(folder: Path, records: Records, irds_id: str, counts: Coun
     np.save(folder / _OFFSETS, np.array(offsets, dtype=np.int64), allow_pickle=False)
     (folder / _IDS).write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     (folder / _QUERIES).write_bytes(b"".join(map(_json_line, records.queries)))
-    _write_lines(folder / _QRELS, (f"{q.query_id} 0 {q.doc_id} {q.relevance}" for q in records.qrels))
-    _write_lines(
-        folder / _SCOREDDOCS, (f"{s.query_id} Q0 {s.doc_id} 0 {s.score} {irds_id}" for s in records.scoreddocs)
-    )
+    qrels = [(check_id(q.query_id, "qid"), check_id(q.doc_id, "docno"), q.relevance) for q in records.qrels]
+    _write_lines(folder / _QRELS, (f"{qid} 0 {docno} {label}" for qid, docno, label in qrels))
+    candidates = [(check_id(s.query_id, "qid"), check_id(s.doc_id, "docno"), s.score) for s in records.scoreddocs]
+    _write_lines(folder / _SCOREDDOCS, (f"{qid} Q0 {docno} 0 {score} {irds_id}" for qid, docno, score in candidates))
 
 
 def _load_collection(folder: Path) -> Collection:
@@ -165,8 +166,8 @@ def _write_lines(path: Path, lines: Iterable[str]) -> None:
 def _check_ids(irds_id: str, kind: str, ids: list[str]) -> None:
     if len(set(ids)) != len(ids):
         raise ValueError(f"{irds_id} has two {kind} records with the same id; report it as a bug.")
-    invalid = next((name for name in ids if not name or name.split() != [name]), None)
-    if invalid is not None:
-        raise ValueError(
-            f"{irds_id} has the {kind} id {invalid!r}, which TREC's formats cannot represent; report it as a bug."
-        )
+    for name in ids:
+        try:
+            check_id(name, kind)
+        except ValueError as error:
+            raise ValueError(f"{irds_id}: {error}") from None

@@ -13,6 +13,7 @@ from pyterrier_jacolbert.evaluation.evaluate import evaluate
 from pyterrier_jacolbert.evaluation.protocols import PAPER_TASKS, PROTOCOLS, TASKS, TaskProtocol, protocol_of
 from pyterrier_jacolbert.evaluation.report import write_report
 from pyterrier_jacolbert.evaluation.results import Results
+from pyterrier_jacolbert.evaluation.runs import read_qrels, read_run, write_run
 from pyterrier_jacolbert.evaluation.systems import CheckpointSystem, PipelineSystem, RunSystem, System, system
 from pyterrier_jacolbert.evaluation.task_data import documents
 
@@ -29,6 +30,9 @@ __all__ = [
     "documents",
     "evaluate",
     "protocol_of",
+    "read_qrels",
+    "read_run",
     "system",
     "write_report",
+    "write_run",
 ]

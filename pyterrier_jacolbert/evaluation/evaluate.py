@@ -13,7 +13,7 @@ import pyterrier as pt
 from pyterrier_jacolbert.columns import QID, QUERY
 from pyterrier_jacolbert.evaluation.protocols import PAPER_TASKS, TaskProtocol, protocol_of
 from pyterrier_jacolbert.evaluation.results import Results, SystemResult, TaskResult
-from pyterrier_jacolbert.evaluation.runs import RunStore
+from pyterrier_jacolbert.evaluation.runs import RunStore, check_qrels
 from pyterrier_jacolbert.evaluation.systems import System
 from pyterrier_jacolbert.index.storage.atomic import replacing
 
@@ -59,6 +59,8 @@ def evaluate(
         raise ValueError(f"Two of the systems {', '.join(names)} have the same name; name them apart: NAME=SYSTEM.")
     if baseline is not None and baseline not in names:
         raise ValueError(f"The baseline {baseline!r} is not one of the systems; name one of {', '.join(names)}.")
+    for task, frame in (qrels or {}).items():
+        check_qrels(frame, f"qrels of {task}")
     store = RunStore(output / "runs")
     task_results: dict[str, TaskResult] = {}
     for task_protocol in [protocol_of(task, protocol) for task in tasks]:

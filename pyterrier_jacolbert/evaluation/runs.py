@@ -5,19 +5,30 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyterrier as pt
 
-from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE
+from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, check_ids
 from pyterrier_jacolbert.index.storage.atomic import replacing
-from pyterrier_jacolbert.text_files import read_lines
+from pyterrier_jacolbert.trec_files import (
+    Row,
+    check_ids_of,
+    check_rows,
+    read_qrels_rows,
+    read_run_rows,
+    run_lines,
+)
 
 _TREC_SUFFIXES = (".trec", ".run", ".res")
 _LZ4_MAGIC = b"\x04\x22\x4d\x18"
+#: How often a run of ranx may be compressed, and the most bytes that it may decompress to.
+_LZ4_LAYERS = 2
+_LONGEST_RUN = 2**30
 #: Packages whose versions are recorded beside a run.
 _RECORDED_PACKAGES = (
     "pyterrier-jacolbert",
@@ -53,44 +64,14 @@ def read_run(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"The run file {path} does not exist; give a TREC run file.")
     try:
-        frame = _read_ranx(path) if path.suffix == ".lz4" else _read_trec(path)
-        frame = frame.astype({QID: str, DOCNO: str, SCORE: float})
-    except (ValueError, KeyError, AttributeError, RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is not a run ({str(error).splitlines()[0]}); give a TREC run file.") from None
+        rows = _read_ranx(path) if path.suffix == ".lz4" else read_run_rows(path)
+    except (ValueError, ArithmeticError, MemoryError, RuntimeError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is not a run ({_first_line(error)}); give a TREC run file.") from None
+    frame = pd.DataFrame(rows, columns=[QID, DOCNO, SCORE]).astype({QID: str, DOCNO: str, SCORE: float})
     return pt.model.add_ranks(frame[[QID, DOCNO, SCORE]])[[QID, DOCNO, SCORE, RANK]]
 
 
-def _read_trec(path: Path) -> pd.DataFrame:
-    return pd.DataFrame(_rows(path, float, 4), columns=[QID, DOCNO, SCORE])
-
-
-def _rows(path: Path, kind: Callable[[str], float], position: int) -> list[tuple[str, str, float]]:
-    """Reads the qid, the docno and a number of each line that is not empty; fields are split at spaces and tabs.
-
-    pandas would take quotation marks in a docno as quotation, and the docno "NA" as a missing value.
-
-    Args:
-        path: of a run or of judgements.
-        kind: converts the number.
-        position: of the number in the line.
-
-    Raises:
-        ValueError: a line has another form or is not UTF-8, and the message gives its number; or there are no lines.
-    """
-    rows = []
-    for number, line in read_lines(path):
-        fields = re.findall(r"[^ \t]+", line)
-        try:
-            if fields:
-                rows.append((fields[0], fields[2], kind(fields[position])))
-        except (IndexError, ValueError):
-            raise ValueError(f"line {number} is {line[:80]!r}") from None
-    if not rows:
-        raise ValueError("it is empty")
-    return rows
-
-
-def _read_ranx(path: Path) -> pd.DataFrame:
+def _read_ranx(path: Path) -> list[Row]:
     try:
         import cbor2
         import lz4.frame
@@ -99,11 +80,38 @@ def _read_ranx(path: Path) -> pd.DataFrame:
             f"Reading {path.name} needs {error.name}: pip install 'pyterrier-jacolbert[evaluate]'."
         ) from None
     content = path.read_bytes()
-    while content.startswith(_LZ4_MAGIC):
-        content = lz4.frame.decompress(content)
-    rankings = cbor2.loads(content)
-    rows = [(qid, docno, score) for qid, scores in rankings.items() for docno, score in scores.items()]
-    return pd.DataFrame(rows, columns=[QID, DOCNO, SCORE])
+    for _ in range(_LZ4_LAYERS):
+        if content.startswith(_LZ4_MAGIC):
+            content = _decompress(lz4.frame.LZ4FrameDecompressor(), content)
+    try:
+        rankings = cbor2.loads(content)
+    except (cbor2.CBORDecodeError, TypeError) as error:
+        raise ValueError(_first_line(error)) from None
+    rows = [
+        (_expect(str, qid), _expect(str, docno), float(_expect((int, float), score)))
+        for qid, scores in _expect(dict, rankings).items()
+        for docno, score in _expect(dict, scores).items()
+    ]
+    if not rows:
+        raise ValueError("it is empty")
+    check_rows(rows)
+    return rows
+
+
+def _decompress(decompressor: Any, content: bytes) -> bytes:
+    """Decompresses a frame of LZ4 up to a bound: a small file can stand for more bytes than a machine has."""
+    decompressed: bytes = decompressor.decompress(content, max_length=_LONGEST_RUN + 1)
+    if len(decompressed) > _LONGEST_RUN:
+        raise ValueError(f"it decompresses to more than {_LONGEST_RUN >> 20} MiB")
+    if not decompressor.eof:
+        raise ValueError("its compressed data end too early")
+    return decompressed
+
+
+def _expect(kind: type | tuple[type, ...], value: Any) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"it holds a {type(value).__name__} where {{qid: {{docno: score}}}} has none")
+    return value
 
 
 def read_qrels(path: Path) -> pd.DataFrame:
@@ -119,12 +127,52 @@ def read_qrels(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"The qrels file {path} does not exist; give a file in TREC's qrels format.")
     try:
-        return pd.DataFrame(_rows(path, int, 3), columns=[QID, DOCNO, "label"]).astype({QID: str, DOCNO: str})
-    except ValueError as error:
-        problem = str(error).splitlines()[0]
+        rows = read_qrels_rows(path)
+    except (ValueError, EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"{path} is not in TREC's qrels format ({problem}); convert it to lines of QID 0 DOCNO LABEL."
+            f"{path} is not in TREC's qrels format ({_first_line(error)}); convert it to lines of QID 0 DOCNO LABEL."
         ) from None
+    return pd.DataFrame(rows, columns=[QID, DOCNO, "label"]).astype({QID: str, DOCNO: str})
+
+
+def write_run(run: pd.DataFrame, path: Path, tag: str = "run") -> None:
+    """Writes a run in TREC's format, from which :func:`read_run` reads the same ids and scores.
+
+    Args:
+        run: ``qid``, ``docno`` and ``score``. Equal scores are ordered by docno descending, as evaluators do.
+        path: of the file; a name that ends in ``.gz`` is compressed. Equal runs give equal bytes.
+        tag: name of the system, without white space.
+
+    Raises:
+        ValueError: an id is not a string, is empty or holds white space, a score is NaN, or a query has a document
+            twice. No file is written then.
+    """
+    check_ids(run, QID, DOCNO)
+    check_ids_of(run[QID], run[DOCNO])  # before the order of the rows depends on them
+    ordered = run.sort_values([QID, SCORE, DOCNO], ascending=[True, False, False], kind="stable")
+    ids = [ordered[column].tolist() for column in (QID, DOCNO)]
+    rows = zip(*ids, ordered[SCORE].astype(float).tolist(), strict=True)
+    content = "".join(run_lines(rows, tag)).encode("utf-8")
+    with replacing(path, mode="wb") as file:
+        # The gzip header contains neither time nor file name, so that equal runs have equal bytes.
+        file.write(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def check_qrels(qrels: pd.DataFrame, owner: str) -> None:
+    """Checks that judgements can be measured with, before anything is searched.
+
+    Args:
+        qrels: ``qid``, ``docno`` and ``label``.
+        owner: what they are, for the message.
+
+    Raises:
+        ValueError: a column is missing, an id is not a string, or a run cannot hold an id.
+    """
+    missing = [column for column in (QID, DOCNO, "label") if column not in qrels.columns]
+    if missing:
+        raise ValueError(f"The {owner} have no column {missing[0]!r}; give qid, docno and label.")
+    check_ids(qrels, QID, DOCNO)
+    check_ids_of(qrels[QID], qrels[DOCNO])
 
 
 class RunStore:
@@ -152,7 +200,7 @@ class RunStore:
         """
         path = self.path(system, task)
         if not self.has(system, task, settings):
-            self._write(path, compute(), system, settings)
+            self._write(path, compute(), system, task, settings)
         return read_run(path)
 
     def has(self, system: str, task: str, settings: Mapping[str, object]) -> bool:
@@ -172,12 +220,13 @@ class RunStore:
         """Returns the path of a system's run file."""
         return self.folder / slug(system) / f"{task}.trec.gz"
 
-    def _write(self, path: Path, run: pd.DataFrame, system: str, settings: Mapping[str, object]) -> None:
+    def _write(self, path: Path, run: pd.DataFrame, system: str, task: str, settings: Mapping[str, object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _settings_file(path).unlink(missing_ok=True)
-        with replacing(path, mode="wb") as file:
-            # The gzip header contains neither time nor file name, so that equal runs have equal bytes.
-            file.write(gzip.compress(_trec_lines(run, slug(system)).encode(), mtime=0))
+        try:
+            write_run(run, path, slug(system))
+        except ValueError as error:
+            raise ValueError(f"The run of {system} for {task} is not stored: {error}") from None
         content = {
             "system": system,
             "queries": int(run[QID].nunique()),
@@ -195,13 +244,8 @@ def slug(name: str) -> str:
     return plain if plain == name else f"{plain or 'system'}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
-def _trec_lines(run: pd.DataFrame, tag: str) -> str:
-    ordered = run.sort_values([QID, SCORE, DOCNO], ascending=[True, False, False], kind="stable")
-    ordered = ordered.astype({SCORE: float}).assign(**{RANK: ordered.groupby(QID, sort=False).cumcount()})
-    columns = [ordered[column].tolist() for column in (QID, DOCNO, RANK, SCORE)]
-    return "".join(
-        f"{qid} Q0 {docno} {rank} {score!r} {tag}\n" for qid, docno, rank, score in zip(*columns, strict=True)
-    )
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _settings_file(path: Path) -> Path:

@@ -104,11 +104,12 @@ class CheckpointSystem:
         model = self.model_for(protocol)
         if protocol.stage == "rerank":
             return rerank(model.text_scorer(), protocol)
+        queries = topics(protocol)  # checks the ids before the documents are encoded
         with tempfile.TemporaryDirectory(prefix="pyterrier-jacolbert-") as folder:
             settings = {"verbose": model.verbose, **self.index_settings}
             index = JaColBERTIndexer(Path(folder) / "index", model, **settings).index(documents(protocol))
             retriever = index.retriever(num_results=protocol.num_results, quality=self.quality)
-            return run_columns(retriever(topics(protocol)))
+            return run_columns(retriever(queries))
 
     def model_for(self, protocol: TaskProtocol) -> JaColBERT:
         """Returns the model with the protocol's lengths, and without the modules that the protocol leaves out.
@@ -193,10 +194,11 @@ class PipelineSystem:
         Returns:
             The run: ``qid``, ``docno``, ``score`` and ``rank``.
         """
+        queries = topics(protocol) if protocol.stage == "retrieve" else None  # checks the ids before anything is built
         pipeline = self.pipeline if isinstance(self.pipeline, pt.Transformer) else self.pipeline(protocol)
-        if protocol.stage == "rerank":
+        if queries is None:
             return rerank(pipeline, protocol)
-        return run_columns((pipeline % protocol.num_results)(topics(protocol)))
+        return run_columns((pipeline % protocol.num_results)(queries))
 
 
 @dataclass

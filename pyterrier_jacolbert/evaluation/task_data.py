@@ -10,6 +10,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, RANK, SCORE, TEXT, check_title
 from pyterrier_jacolbert.evaluation.protocols import TaskProtocol
+from pyterrier_jacolbert.trec_files import check_id, check_ids_of
 
 #: Number of queries to re-rank together. Memory holds the vectors of all their candidates: about 1 GiB for 100
 #: documents per query, 200 tokens per document and 768 dimensions.
@@ -24,9 +25,12 @@ def documents(protocol: TaskProtocol) -> Iterator[dict[str, str]]:
 
     Yields:
         Dicts with ``docno`` and ``text``, the title and the text.
+
+    Raises:
+        ValueError: a run cannot hold a docno.
     """
     for doc in pt.get_dataset(f"jacolbert:{protocol.dataset}").get_corpus_iter(verbose=False):
-        yield {DOCNO: doc["docno"], TEXT: _document_text(doc, protocol)}
+        yield {DOCNO: check_id(doc["docno"], DOCNO), TEXT: _document_text(doc, protocol)}
 
 
 def _document_text(doc: Mapping[str, str], protocol: TaskProtocol) -> str:
@@ -35,14 +39,21 @@ def _document_text(doc: Mapping[str, str], protocol: TaskProtocol) -> str:
 
 
 def topics(protocol: TaskProtocol) -> pd.DataFrame:
-    """Returns the topics of a task: ``qid`` and ``query``."""
-    return pt.get_dataset(f"jacolbert:{protocol.dataset}").get_topics()
+    """Returns the topics of a task: ``qid`` and ``query``.
+
+    Raises:
+        ValueError: a run cannot hold a qid.
+    """
+    frame = pt.get_dataset(f"jacolbert:{protocol.dataset}").get_topics()
+    check_ids_of(frame[QID])
+    return frame
 
 
 def rerank(reranker: pt.Transformer, protocol: TaskProtocol) -> pd.DataFrame:
     """Re-ranks the candidates of a task's dataset in batches of queries."""
     dataset: Any = pt.get_dataset(f"jacolbert:{protocol.dataset}")
     candidates = dataset.get_results().reset_index(drop=True)
+    check_ids_of(candidates[QID], candidates[DOCNO])
     store = dataset.irds_ref().docs_store()
     qids = candidates[QID].drop_duplicates().tolist()
     rankings = []

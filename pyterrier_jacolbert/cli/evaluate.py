@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_device_option, add_dtype_option
+from pyterrier_jacolbert.cli.output import print_line, print_table
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -48,7 +49,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
         baseline=args.baseline,
         qrels={task: read_qrels(Path(file)) for task, file in qrels_files.items()},
         fresh=args.fresh,
-        progress=lambda line: print(line, file=sys.stderr),
+        progress=lambda line: print_line(line, file=sys.stderr),
     )
-    print(summary(results))
-    print("\n".join(map(str, write_report(results, args.output))))
+    print_table(summary(results))
+    for path in write_report(results, args.output):
+        print_line(path)

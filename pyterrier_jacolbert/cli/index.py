@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyterrier_jacolbert.cli.files import DocumentFile
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options, model_of
+from pyterrier_jacolbert.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex
@@ -88,14 +88,16 @@ def run_index(args: argparse.Namespace) -> None:
     if args.docs == "-":
         raise ValueError("--shard counts the documents before it reads its own; give a file, not stdin.")
     indexer.index_shard(DocumentFile(args.docs), int(number), int(of))
-    print(f"{args.index}: shard {number} of {of} is encoded; when all are, run: pyterrier-jacolbert merge {args.index}")
+    print_line(
+        f"{args.index}: shard {number} of {of} is encoded; when all are, run: pyterrier-jacolbert merge {args.index}"
+    )
 
 
 def run_stats(args: argparse.Namespace) -> None:
     """Prints statistics of an index."""
     from pyterrier_jacolbert.artifacts.open import open_index
 
-    print(json.dumps(open_index(args.index).stats(), ensure_ascii=False, indent=1))
+    print_json(open_index(args.index).stats(), indent=1)
 
 
 def run_verify(args: argparse.Namespace) -> None:
@@ -103,7 +105,7 @@ def run_verify(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.artifacts.open import open_index
 
     open_index(args.index).verify()
-    print(f"{args.index}: every file is as it was written")
+    print_line(f"{args.index}: every file is as it was written")
 
 
 def run_compact(args: argparse.Namespace) -> None:
@@ -133,7 +135,7 @@ def run_merge(args: argparse.Namespace) -> None:
 def _print_size(index: MultiVectorIndex) -> None:
     stats = index.stats()
     deleted = f" (and {stats['deleted']} deleted)" if stats["deleted"] else ""
-    print(
+    print_line(
         f"{index.path}: {stats['documents']} documents{deleted}, {stats['tokens']} token vectors of {stats['dim']} "
         f"dimensions, {stats['compression']}, {stats['bytes_per_token']:.1f} bytes per token"
     )

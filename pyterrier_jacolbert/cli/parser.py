@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pyterrier_jacolbert.cli import evaluate, index, plan, search, train
+from pyterrier_jacolbert.cli.output import print_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         args.run(args)
     except (OSError, ValueError, KeyError, ImportError, FloatingPointError) as error:
-        print(f"pyterrier-jacolbert: {_message(error)}", file=sys.stderr)
+        print_line(f"pyterrier-jacolbert: {_message(error)}", file=sys.stderr)
         return 1
     return 0
 

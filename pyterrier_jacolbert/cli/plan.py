@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options, model_of
+from pyterrier_jacolbert.cli.output import print_table
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -27,4 +28,4 @@ def run_plan(args: argparse.Namespace) -> None:
         raise ValueError("--documents and --mean-tokens must be positive.")
     size = Size(args.documents, round(args.documents * args.mean_tokens), args.dim)
     rate = None if args.no_probe else probe(model_of(args), args.mean_tokens)
-    print(plan(size, measurements(), rate, args.model))
+    print_table(plan(size, measurements(), rate, args.model))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options, model_of
+from pyterrier_jacolbert.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,12 +42,12 @@ def run_search(args: argparse.Namespace) -> None:
     ranking = ranking[["qid", "query", "rank", "docno", "score"]]
     if args.json:
         for row in ranking.to_dict("records"):
-            print(json.dumps(row, ensure_ascii=False))
+            print_json(row)
         return
     for _, rows in ranking.groupby("qid", sort=False):
-        print(rows["query"].iloc[0])
+        print_line(rows["query"].iloc[0])
         for rank, score, docno in zip(rows["rank"], rows["score"], rows["docno"], strict=True):
-            print(f"  {rank + 1:3d}  {score:8.4f}  {docno}")
+            print_line(f"  {rank + 1:3d}  {score:8.4f}  {docno}")
 
 
 def run_demo(args: argparse.Namespace) -> None:
@@ -81,13 +81,15 @@ def run_demo(args: argparse.Namespace) -> None:
             ),
         }
     for name, table in tables.items():
-        print(f"\n{len(docs)} documents, {name} (mrt: ms per question):")
-        print(table[["name", "nDCG@10", "RR", "mrt"]].to_string(index=False, float_format="{:.3f}".format))
+        print_line("")
+        print_line(f"{len(docs)} documents, {name} (mrt: ms per question):")
+        print_table(table[["name", "nDCG@10", "RR", "mrt"]].to_string(index=False, float_format="{:.3f}".format))
 
 
 def _print_best(ranking: pd.DataFrame, texts: pd.Series) -> None:
     best = ranking[ranking["rank"] < 2]
     for query, rows in best.groupby("query", sort=False):
-        print(f"\n{query}")
+        print_line("")
+        print_line(query)
         for docno, score in zip(rows["docno"], rows["score"], strict=True):
-            print(f"  {score:7.3f}  {docno}: {texts[docno]}")
+            print_line(f"  {score:7.3f}  {docno}: {texts[docno]}")

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_device_option
+from pyterrier_jacolbert.cli.output import print_line
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -31,7 +32,7 @@ def run_mine(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import mine_recipe
 
-    print(mine_recipe(Recipe.read(args.recipe), _output(args), device=args.device))
+    print_line(mine_recipe(Recipe.read(args.recipe), _output(args), device=args.device))
 
 
 def run_train(args: argparse.Namespace) -> None:
@@ -60,4 +61,4 @@ def _output(args: argparse.Namespace) -> Path:
 
 def _print_checkpoints(checkpoints: dict[str, Path]) -> None:
     for name, checkpoint in checkpoints.items():
-        print(f"{name}: {checkpoint}")
+        print_line(f"{name}: {checkpoint}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pyterrier_jacolbert.index.sharded_reader import open_reader
 from pyterrier_jacolbert.index.storage.directory import writing
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import MULTI_VECTOR, Manifest
+from pyterrier_jacolbert.index.threads import fork_safe_lock
 from pyterrier_jacolbert.index.updates import delete
 from pyterrier_jacolbert.model import JaColBERT, as_model
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
 #: Held while an object keeps or drops its open files.
-_OPENING = threading.Lock()
+_OPENING = fork_safe_lock()
 
 
 class MultiVectorIndex(DirectoryArtifact, PipelineFactories):

@@ -3,10 +3,11 @@
 # No `from __future__ import annotations` here: PyTerrier's text loader looks for fields annotated with `str` itself.
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 from ir_datasets.formats import GenericQrel, GenericQuery, GenericScoredDoc
+
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 
 class TitledDoc(NamedTuple):
@@ -84,7 +85,7 @@ class LazyCollection:
         self.counts = counts
         self._read = read
 
-    @cached_property
+    @cached_attribute
     def collection(self) -> Collection:
         """The collection itself.
 
@@ -96,7 +97,7 @@ class LazyCollection:
         self.counts.check(self.irds_id, Counts.of(collection))
         return collection
 
-    @cached_property
+    @cached_attribute
     def positions(self) -> dict[str, int]:
         """Positions in `collection.docs` by document id.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pyterrier_jacolbert.index.search.quantized import PreparedQuery, QuantizedS
 from pyterrier_jacolbert.index.search.top_k import top_k
 from pyterrier_jacolbert.index.search.two_stage import find_candidates
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
-from pyterrier_jacolbert.index.threads import in_threads
+from pyterrier_jacolbert.index.threads import cached_attribute, in_threads
 
 #: Frames whose candidates are kept between the two stages, which limits the number of concurrent frames.
 _KEPT_FRAMES = 16
@@ -42,18 +41,18 @@ class ShardServer:
         self._gpu = gpu
         self._kept: OrderedDict[bytes, list[_Candidates]] = OrderedDict()
 
-    @cached_property
+    @cached_attribute
     def _reader(self) -> ShardedIndexReader:
         return ShardedIndexReader.open(self._path)
 
-    @cached_property
+    @cached_attribute
     def _docids(self) -> np.ndarray:
         """int64, ascending: documents of the shards that are not deleted."""
         bounds = self._reader.bounds
         ranges = [np.arange(bounds[number], bounds[number + 1]) for number in self._shards]
         return np.setdiff1d(np.concatenate(ranges), self._reader.deleted)
 
-    @cached_property
+    @cached_attribute
     def _torch(self) -> dict[int, Any]:
         """The shards on the GPU by number."""
         from pyterrier_jacolbert.index.search.torch import TorchSearch

@@ -117,6 +117,9 @@ def _expect(kind: type | tuple[type, ...], value: Any) -> Any:
 def read_qrels(path: Path) -> pd.DataFrame:
     """Reads judgements in TREC's qrels format.
 
+    Args:
+        path: of the file, optionally gzipped.
+
     Returns:
         ``qid`` and ``docno`` (str), ``label`` (int).
 

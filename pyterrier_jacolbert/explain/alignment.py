@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from pyterrier_jacolbert.encoding.token_offsets import MASK, TEXT, Token
 from pyterrier_jacolbert.index.search.contributions import contributions
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Alignment:
     docno: str | None = None
     read: int | None = None
 
-    @cached_property
+    @cached_attribute
     def best(self) -> np.ndarray:
         """Document token that each query token matches, int64 ``(n_query_tokens,)``; -1 if the document has none."""
         if not self.similarities.shape[1]:
@@ -35,7 +35,7 @@ class Alignment:
         best: np.ndarray = self.similarities.argmax(axis=1)
         return best
 
-    @cached_property
+    @cached_attribute
     def contributions(self) -> np.ndarray:
         """Contribution of each query token to the score, float32 ``(n_query_tokens,)``; -1 if the document has none."""
         return contributions(self.similarities)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -17,6 +16,7 @@ from pyterrier_jacolbert.index.search.exact import ExactScorer, Scorer, TokenVec
 from pyterrier_jacolbert.index.storage.arrays import map_array, map_starts
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.index.search.quantized import QuantizedScorer
@@ -91,7 +91,7 @@ class IndexReader:
         """Returns the vectors of the given tokens: float32 ``(n, dim)``."""
         return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
 
-    @cached_property
+    @cached_attribute
     def scorer(self) -> Scorer:
         """Scorer of all documents."""
         from pyterrier_jacolbert.index.search.quantized import Int8Scorer, ResidualScorer
@@ -109,7 +109,7 @@ class IndexReader:
 
         return self.scorer if isinstance(self.scorer, QuantizedScorer) and self.scorer.has_centroids else None
 
-    @cached_property
+    @cached_attribute
     def present(self) -> np.ndarray | None:
         """int64, ascending: docids that are not deleted; None if no document is deleted."""
         return self.present_docids() if len(self.deleted) else None

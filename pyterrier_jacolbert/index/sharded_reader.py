@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ from pyterrier_jacolbert.index.storage.concatenated import (
 from pyterrier_jacolbert.index.storage.directory import is_built
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import SHARDED, Manifest, ShardEntry, manifest_digest
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 
 class ShardedIndexReader(IndexReader):
@@ -96,7 +96,7 @@ class ShardedIndexReader(IndexReader):
             views.append(view)
         return views
 
-    @cached_property
+    @cached_attribute
     def scorer(self) -> Scorer:
         """Scorer of the documents of all shards."""
         from pyterrier_jacolbert.index.search.quantized import QuantizedScorer

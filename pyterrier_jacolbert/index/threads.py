@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Generic, Self, TypeVar, overload
 
 #: Applies a function to each of several values: ``map`` or :func:`in_threads`.
 MapFn = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -104,5 +106,100 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_count(), thread_name_prefix="jacolbert")
 
 
+class cached_attribute(Generic[_Result]):  # noqa: N801
+    """Computes an attribute once per object, like ``functools.cached_property``, with a lock per object.
+
+    Python 3.11's ``cached_property`` holds one lock per class, so threads wait for each other's objects, and a child
+    process that is forked meanwhile waits for a thread that it does not have.
+
+    Args:
+        function: computes the attribute of an object.
+    """
+
+    def __init__(self, function: Callable[[Any], _Result]) -> None:
+        self._function = function
+        self._name = function.__name__
+        self.__doc__ = function.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> _Result: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | _Result:
+        if instance is None:
+            return self
+        # Python asks here only while the object has no attribute of the name.
+        values, key = instance.__dict__, (id(instance), self._name)
+        with _computing.setdefault(key, threading.RLock()):
+            try:
+                if self._name not in values:
+                    values[self._name] = self._function(instance)
+                value: _Result = values[self._name]
+                return value
+            finally:
+                _computing.pop(key, None)
+
+
+#: Locks of the attributes that threads compute at this moment, by id of the object and name.
+_computing: dict[tuple[int, str], threading.RLock] = {}
+
+
+def fork_safe_lock() -> threading.Lock:
+    """Returns a lock that is free in a forked child, for sections of a few instructions; forking waits for them."""
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
+
+#: numba's lock while this process forks.
+_held: list[Any] = []
+
+#: Seconds that forking waits for other threads' imports: they may wait for what the forking thread imports.
+_LONGEST_IMPORT = 10.0
+
+
+def _before_fork() -> None:
+    """Waits until no other thread imports a module or compiles a kernel: in a child, it would stay locked."""
+    deadline = time.monotonic() + _LONGEST_IMPORT
+    while True:
+        lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+        if lock is not None:
+            lock.acquire()
+        if not _others_import() or time.monotonic() > deadline:
+            break
+        if lock is not None:
+            lock.release()
+        time.sleep(0.001)
+    if lock is not None:
+        _held.append(lock)
+
+
+def _others_import() -> bool:
+    """Returns whether another thread is importing a module."""
+    locks = getattr(importlib._bootstrap, "_module_locks", {})
+    owners = [getattr(reference(), "owner", None) for reference in list(locks.values())]
+    return any(owner not in (None, threading.get_ident()) for owner in owners)
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop().release()
+
+
+def _after_fork_in_child() -> None:
+    """Forgets the parent's threads, which a child does not have."""
+    _after_fork()
+    _pool.cache_clear()
+    _computing.clear()
+    # OpenMP waits for its threads of the parent for ever, unless it is to use none.
+    for name, setter in (("torch", "set_num_threads"), ("faiss", "omp_set_num_threads")):
+        set_threads = getattr(sys.modules.get(name), setter, None)
+        if set_threads is not None:
+            set_threads(1)
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # a child process has none of its parent's threads
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

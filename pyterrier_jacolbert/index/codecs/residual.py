@@ -13,13 +13,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Column
 from pyterrier_jacolbert.index.codecs.kmeans import Centroids, cluster, nearest
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.index.codecs.kernels import ResidualTables
@@ -133,7 +133,7 @@ class ResidualCodec:
         ranges = np.stack([_factor_range(lengths), _factor_range(_norm_factors(lengths, products))])
         return dataclasses.replace(self, factor_ranges=ranges)
 
-    @cached_property
+    @cached_attribute
     def _centroids(self) -> Centroids:
         return Centroids(self.centroids)
 

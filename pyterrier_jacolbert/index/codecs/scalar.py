@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Column
 from pyterrier_jacolbert.index.codecs.kmeans import Centroids
 from pyterrier_jacolbert.index.kernels.query_layout import ZERO_POINT
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Int8Codec:
         columns = {"codes": Column("|u1", (self.dim,)), "scales": Column("<f2")}
         return columns if self.centroids is None else {**columns, "centroid_ids": Column("<u2")}
 
-    @cached_property
+    @cached_attribute
     def rotation(self) -> np.ndarray:
         """float32 ``(dim, dim)``, orthogonal; a vector is rotated as ``vector @ rotation``."""
         return cosine_transform(self.dim)
@@ -85,7 +85,7 @@ class Int8Codec:
         vectors: np.ndarray = self.rotated(columns) @ self.rotation.T
         return vectors
 
-    @cached_property
+    @cached_attribute
     def _nearest(self) -> Centroids:
         assert self.centroids is not None
         return Centroids(self.centroids)

@@ -8,7 +8,6 @@ IDF of its nearest centroid, which counts the documents with a token there.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from pyterrier_jacolbert.index.codecs.kmeans import Centroids, cluster
 from pyterrier_jacolbert.index.codecs.residual import ResidualCodec
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
 from pyterrier_jacolbert.index.search.exact import StoredVectors
+from pyterrier_jacolbert.index.threads import cached_attribute
 
 #: Number of centroids for an index without centroids, and number of vectors that they are trained on.
 _CENTROIDS = 4096
@@ -68,7 +68,7 @@ class CentroidIDF:
         idf: np.ndarray = np.log((self.n_docs + 1) / (self.document_frequencies[nearest] + 1)).astype(np.float32)
         return idf
 
-    @cached_property
+    @cached_attribute
     def _half_squared_norms(self) -> np.ndarray:
         """float32 ``(n_centroids,)``."""
         halves: np.ndarray = 0.5 * np.einsum("ij,ij->i", self.centroids, self.centroids)

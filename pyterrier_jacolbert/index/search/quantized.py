@@ -5,10 +5,8 @@ Queries are rounded to 8 bits per token. :mod:`~pyterrier_jacolbert.index.search
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +25,7 @@ from pyterrier_jacolbert.index.kernels.query_layout import (
     quantize_rows,
 )
 from pyterrier_jacolbert.index.search.inverted_lists import InvertedLists, probe
-from pyterrier_jacolbert.index.threads import MapFn, in_threads, thread_count
+from pyterrier_jacolbert.index.threads import MapFn, cached_attribute, in_threads, thread_count
 
 #: Minimum number of tokens that a thread scores at a time: some tenths of a millisecond, and what fits in a core's
 #: second-level cache.
@@ -53,12 +51,12 @@ class PreparedQuery:
     multiply_centroids: Callable[[PreparedQuery], np.ndarray]
     map_fn: MapFn
 
-    @cached_property
+    @cached_attribute
     def centroid_products(self) -> np.ndarray:
         """The dot products of centroids and query tokens: float32 ``(n_centroids, b, 32)``."""
         return self.multiply_centroids(self)
 
-    @cached_property
+    @cached_attribute
     def byte_table(self) -> np.ndarray:
         """The products of centroids and query tokens, rounded to bytes: uint8 ``(n_centroids, b, 32)``."""
         products = self.centroid_products
@@ -92,8 +90,6 @@ class QuantizedScorer:
         self.starts = starts
         self._centroids = centroids
         self._centroid_ids = centroid_ids
-        self._inverted_lists: InvertedLists | None = None
-        self._inverted_lists_lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -193,14 +189,15 @@ class QuantizedScorer:
         Returns:
             int64, ascending.
         """
-        with self._inverted_lists_lock:
-            if self._inverted_lists is None:
-                assert self._centroids is not None
-                assert self._centroid_ids is not None
-                ids = np.asarray(self._centroid_ids)
-                self._inverted_lists = InvertedLists.of(ids, self.starts, len(self._centroids))
         documents = self._inverted_lists.documents(centroids)
         return documents if len(docids) == len(self) else np.intersect1d(documents, docids, assume_unique=True)
+
+    @cached_attribute
+    def _inverted_lists(self) -> InvertedLists:
+        """The documents of each centroid; takes memory, so threads share one."""
+        assert self._centroids is not None
+        assert self._centroid_ids is not None
+        return InvertedLists.of(np.asarray(self._centroid_ids), self.starts, len(self._centroids))
 
 
 class Int8Scorer(QuantizedScorer):
@@ -234,7 +231,7 @@ class Int8Scorer(QuantizedScorer):
         """Scores documents in the calling thread; see :meth:`QuantizedScorer.score`."""
         maxsim_int8(self._codes, Documents(self.starts, docids), query.packed, out)
 
-    @cached_property
+    @cached_attribute
     def _quantized_centroids(self) -> tuple[np.ndarray, np.ndarray]:
         """The codes of the centroids, uint8, and their scales, float32; both padded to whole tiles."""
         assert self._centroids is not None

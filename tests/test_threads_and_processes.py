@@ -1,0 +1,212 @@
+"""Threads do not wait for each other's queries, forked processes work, and compiled kernels follow their sources."""
+
+import ast
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from clustered_documents import documents, queries
+
+import pyterrier_jacolbert as pj
+from pyterrier_jacolbert.index.threads import cached_attribute
+
+FOLDER = Path(pj.__file__).parent
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+def run_python(code, timeout=120, **environment):
+    """Runs code in a new process, and returns the lines that it prints; it is killed after the timeout."""
+    variables = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", **environment}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=timeout, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+class Squares:
+    """An attribute that waits until two objects compute it at the same time."""
+
+    meeting = threading.Barrier(2)
+
+    def __init__(self, number):
+        self.number = number
+        self.calls = 0
+
+    @cached_attribute
+    def square(self):
+        """Returns the square."""
+        self.calls += 1
+        self.meeting.wait(timeout=20)
+        return self.number**2
+
+    @cached_attribute
+    def failing(self):
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError(self.number)
+        return self.calls
+
+
+class TestLocks:
+    def test_objects_of_a_class_compute_at_the_same_time(self):
+        objects = [Squares(3), Squares(4)]
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(lambda item: item.square, objects)) == [9, 16]
+        assert Squares.square.__doc__ == "Returns the square."
+
+    def test_threads_share_one_result_of_an_object(self):
+        item = Squares(5)
+        with ThreadPoolExecutor(9) as pool:
+            others = [pool.submit(lambda: item.square) for _ in range(8)]
+            assert pool.submit(lambda: Squares(6).square).result() == 36
+            assert [other.result() for other in others] == [25] * 8
+        assert item.calls == 1
+        assert pickle.loads(pickle.dumps(item)).square == 25
+
+    def test_a_failed_attribute_is_computed_again(self):
+        item = Squares(7)
+        with pytest.raises(KeyError):
+            _ = item.failing
+        assert item.failing == 2
+
+    def test_no_attribute_holds_a_lock_of_its_class(self):
+        """Python 3.11's cached_property holds one."""
+        users = [
+            path.name
+            for path in FOLDER.rglob("*.py")
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, (ast.Name, ast.Attribute, ast.alias))
+            and "cached_property" in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "name", ""))
+        ]
+        assert users == []
+
+    @pytest.mark.parametrize("compression", ["int8", "4bit", "float16"])
+    def test_threads_rank_like_one(self, tmp_path, compression):
+        indexer = pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", compression=compression)
+        index = indexer.index(documents(range(60)))
+        expected = index.retriever(num_results=20)(queries())
+        for _ in range(3):
+            retriever = pj.JaColBERTIndex(index.path).retriever(num_results=20)  # whose scorer threads create together
+            with ThreadPoolExecutor(4) as pool:
+                for ranking in pool.map(lambda _, retriever=retriever: retriever(queries()), range(8)):
+                    assert ranking.equals(expected)
+
+
+MODEL = """
+import os, sys, threading
+import numpy as np, pandas as pd
+import pyterrier_jacolbert as pj
+model = pj.JaColBERT("mini", dtype="float32")
+texts = [f"日本で一番高い山は何ですか。{i}" for i in range(64)]
+docs = [{"docno": f"d{i}", "text": "富士山は日本で一番高い山である。" * (i % 9 + 1)} for i in range(64)]
+def same(first, second): return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+"""
+
+IN_A_CHILD = (
+    MODEL
+    + """
+import multiprocessing
+import faiss
+vectors = model.encode_queries(texts)
+doc_vectors = model.encode_documents([doc["text"] for doc in docs])
+index = pj.JaColBERTIndexer(os.environ["FOLDER"] + "/i", model, compression="4bit").index(docs)
+topics = pd.DataFrame({"qid": [str(i) for i in range(64)], "query": texts})
+ranking = index.retriever(num_results=5)(topics)
+faiss.IndexFlatIP(4).search(np.ones((999, 4), dtype="float32"), 1)  # starts the threads of its OpenMP
+def work(number):
+    found = index.retriever(num_results=5)(topics)
+    again = pj.JaColBERTIndexer(f"{os.environ['FOLDER']}/{number}", model, compression="4bit").index(docs)
+    return (
+        same(vectors, model.encode_queries(texts)),
+        same(doc_vectors, model.encode_documents([doc["text"] for doc in docs])),
+        found.equals(ranking),
+        again.retriever(num_results=5)(topics).equals(ranking),
+    )
+"""
+)
+
+
+WHILE_THREADS_SEARCH = """
+import os, threading
+import numpy as np, pandas as pd
+import pyterrier_jacolbert as pj
+path, vectors = os.environ["FOLDER"] + "/i", np.eye(16, dtype="float32")
+docs = [{"docno": f"d{i}", "doc_embs": vectors[i % 16 : i % 16 + 3]} for i in range(64)]
+pj.JaColBERTIndexer(path, "somebody/unused", compression="4bit").index(docs)
+topics = pd.DataFrame({"qid": ["1", "2"], "query_embs": [vectors[:4], vectors[4:]]})
+def search():
+    return pj.JaColBERTIndex(path).retriever(num_results=5, n_candidates=9, n_probe=2)(topics)
+stop = threading.Event()
+def search_on():
+    while not stop.is_set(): search()
+threads = [threading.Thread(target=search_on) for _ in range(3)]
+for thread in threads: thread.start()
+for number in range(20):
+    child = os.fork()
+    if not child: os._exit(0 if len(search()) == 10 else 1)
+    if status := os.waitpid(child, 0)[1]: print(status)
+stop.set()
+"""
+
+
+@needs_fork
+class TestFork:
+    """Each test runs in a process of its own, which is killed if it hangs; torch has two threads there."""
+
+    def test_a_child_encodes_searches_and_builds(self, tmp_path):
+        code = IN_A_CHILD + (
+            "with multiprocessing.get_context('fork').Pool(2) as pool: print(pool.map(work, [1, 2]))\n"
+            "print(same(vectors, model.encode_queries(texts)))"
+        )
+        assert run_python(code, FOLDER=str(tmp_path)) == [str([(True,) * 4] * 2), "True"]
+
+    def test_a_grandchild_encodes(self):
+        code = MODEL + (
+            "vectors = model.encode_queries(texts)\n"
+            "for generation in range(3):\n"
+            "    child = os.fork()\n"
+            "    if child: sys.exit(os.waitpid(child, 0)[1])\n"
+            "    print(same(vectors, model.encode_queries(texts)), flush=True)\n"
+        )
+        assert run_python(code) == ["True"] * 3
+
+    def test_workers_of_a_data_loader_encode(self):
+        code = MODEL + (
+            "from torch.utils.data import DataLoader\n"
+            "vectors = model.encode_queries(texts)\n"
+            "loader = DataLoader(texts, batch_size=16, num_workers=2, multiprocessing_context='fork',\n"
+            "    collate_fn=model.encode_queries)\n"
+            "print(same(vectors, [rows for batch in loader for rows in batch]))\n"
+        )
+        assert run_python(code) == ["True"]
+
+    def test_a_child_searches_while_threads_of_its_parent_search(self, tmp_path):
+        """Also while they compile kernels, open the index and create its scorer."""
+        code = WHILE_THREADS_SEARCH
+        assert run_python(code, FOLDER=str(tmp_path), NUMBA_CACHE_DIR=str(tmp_path / "kernels")) == []
+
+    def test_a_child_does_not_wait_for_an_attribute_that_a_thread_of_its_parent_computes(self):
+        item = Squares(8)
+        thread = threading.Thread(target=lambda: item.square)
+        thread.start()
+        while not Squares.meeting.n_waiting:
+            pass
+
+        def in_child(queue):
+            Squares.meeting = threading.Barrier(1)
+            queue.put(item.square)
+
+        context = multiprocessing.get_context("fork")
+        queue = context.Queue()
+        child = context.Process(target=in_child, args=(queue,))
+        child.start()
+        assert queue.get(timeout=20) == 64
+        child.join()
+        Squares.meeting.wait(timeout=20)
+        thread.join()

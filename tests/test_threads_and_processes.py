@@ -4,6 +4,7 @@ import ast
 import multiprocessing
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -20,11 +21,12 @@ FOLDER = Path(pj.__file__).parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 
 
-def run_python(code, timeout=120, **environment):
+def run_python(code, timeout=120, folder=None, **environment):
     """Runs code in a new process, and returns the lines that it prints; it is killed after the timeout."""
     variables = {**os.environ, "OMP_NUM_THREADS": "2", "TOKENIZERS_PARALLELISM": "false", **environment}
     command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=timeout, check=False)
+    settings = {"capture_output": True, "text": True, "env": variables, "timeout": timeout, "cwd": folder}
+    done = subprocess.run(command, check=False, **settings)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -210,3 +212,68 @@ class TestFork:
         child.join()
         Squares.meeting.wait(timeout=20)
         thread.join()
+
+
+class TestKernelsOnDisk:
+    """A copy of the package has a kernel that imports a constant, whose file changes behind numba's back."""
+
+    @pytest.fixture
+    def package(self, tmp_path):
+        copy = tmp_path / "site" / "pyterrier_jacolbert"
+        shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("__pycache__", "pt_docs"))
+        kernels = copy / "index" / "kernels"
+        (kernels / "kernel_of_tests.py").write_text(
+            "from pyterrier_jacolbert.index.kernels.constant_of_tests import FACTOR\n"
+            "from pyterrier_jacolbert.index.kernels.jit import kernel\n\n\n"
+            "@kernel(lambda value: value)\ndef scaled(value):\n    return value * FACTOR\n"
+        )
+        self.set_factor(copy, 2)
+        return copy
+
+    def set_factor(self, package, factor):
+        """Keeps the size and the time of the file."""
+        file = package / "index" / "kernels" / "constant_of_tests.py"
+        file.write_text(f"FACTOR = {factor}\n")
+        os.utime(file, (0, 0))
+
+    def run(self, package, **environment):
+        """Returns what the kernel computes of 1, and whether it was on disk."""
+        code = (
+            "from pyterrier_jacolbert.index.kernels.kernel_of_tests import scaled\n"
+            "print(scaled(1), sum(scaled.stats.cache_hits.values()))"
+        )
+        variables = {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+        return [int(number) for number in run_python(code, folder=package.parent, **variables)[0].split()]
+
+    def test_a_change_of_an_imported_module_is_seen(self, package):
+        assert self.run(package) == [2, 0]
+        assert self.run(package) == [2, 1]
+        self.set_factor(package, 3)
+        assert self.run(package) == [3, 0]
+        assert self.run(package) == [3, 1]
+        self.set_factor(package, 2)
+        assert self.run(package) == [2, 1]  # both versions are on disk
+
+    def test_files_of_others_stay(self, package, tmp_path):
+        cache = tmp_path / "cache"
+        (cache / "kernels_of_others").mkdir(parents=True)
+        (cache / "kernels_of_others" / "a.nbi").write_bytes(b"theirs")
+        for factor in (2, 3):
+            self.set_factor(package, factor)
+            assert self.run(package, NUMBA_CACHE_DIR=str(cache)) == [factor, 0]
+        assert (cache / "kernels_of_others" / "a.nbi").read_bytes() == b"theirs"
+        assert len(list(cache.glob("*/jacolbert-*"))) == 2
+        assert not list(package.rglob("*.nb?"))
+
+    def test_a_package_without_writable_folders_compiles_every_time(self, package, tmp_path):
+        (tmp_path / "file").touch()
+        (package / "index" / "kernels" / "__pycache__").touch()  # a file, so that numba cannot make the folder
+        nowhere = str(tmp_path / "file" / "below")
+        for _ in range(2):
+            assert self.run(package, HOME=nowhere, XDG_CACHE_HOME=nowhere) == [2, 0]
+
+    def test_a_package_with_a_blocked_folder_uses_the_home(self, package, tmp_path):
+        (package / "index" / "kernels" / "__pycache__").touch()
+        home = str(tmp_path / "home")
+        assert self.run(package, HOME=home, XDG_CACHE_HOME=home) == [2, 0]
+        assert self.run(package, HOME=home, XDG_CACHE_HOME=home) == [2, 1]

@@ -115,7 +115,7 @@ def test_killed_worker_changes_no_byte(ray, sharded, tmp_path):
     def docs_with_a_kill():
         for number, document in enumerate(documents(range(N_DOCUMENTS))):
             if number == 100:
-                os.kill(wait_for_processes("_Worker")[0], signal.SIGKILL)
+                os.kill(wait_for_processes("Worker")[0], signal.SIGKILL)
             yield document
 
     index = ray_indexer(tmp_path / "i", 2).index(docs_with_a_kill())

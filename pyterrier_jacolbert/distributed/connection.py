@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-#: Options of Ray's actors: a process that dies is restarted, and its calls are repeated, without limit.
-RESTARTED = {"max_restarts": -1, "max_task_retries": -1}
+#: How often work that kills its process is tried.
+ATTEMPTS = 3
+#: Options of Ray's actors: a process that dies is restarted, and its calls are repeated up to a limit.
+RESTARTED = {"max_restarts": -1, "max_task_retries": ATTEMPTS - 1}
 
 
 def import_ray() -> Any:
@@ -34,3 +36,10 @@ def unwrap(get: Callable[[], Any]) -> Any:
         if isinstance(error.cause, Exception):
             raise error.cause from None
         raise
+
+
+def is_death(error: Exception) -> bool:
+    """Returns whether an error of Ray says that a process or its machine died, rather than what a task raised."""
+    from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+
+    return isinstance(error, RayError) and not isinstance(error, (RayTaskError, TaskCancelledError))

@@ -6,7 +6,6 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from pyterrier_jacolbert.encoding.query_length import (
     resolve_query_length,
     target_length,
 )
-from pyterrier_jacolbert.index.threads import MapFn, in_lone_threads
+from pyterrier_jacolbert.index.threads import MapFn, cached_attribute, in_lone_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -239,7 +238,7 @@ class TokenEncoder:
         features = pad(ids, length, self.tokenizer.pad_token_id or 0)
         return {name: values.to(self.device) for name, values in features.items()}
 
-    @cached_property
+    @cached_attribute
     def _mixes_padding(self) -> bool:
         """Whether padding changes the vectors of a text, as where convolutions or Fourier transforms mix neighbours.
 

@@ -236,6 +236,19 @@ class TestSpellings:
         plain = pj.JapaneseBM25(tmp_path / "plain", normalize=()).index(docs)
         assert list(plain.retriever().search("国")["docno"]) == []
 
+    def test_the_manifest_is_read_once_per_frame_not_per_query(self, tmp_path, monkeypatch):
+        bm25 = pj.JapaneseBM25(tmp_path / "bm25").index([{"docno": "a", "text": "国の歴史"}])
+        reads = []
+        meta = pj.JapaneseBM25.meta
+        monkeypatch.setattr(pj.JapaneseBM25, "meta", lambda index: reads.append(1) or meta(index))
+        bm25.retriever().search("国")
+        counts = []
+        for n_queries in (1, 9):
+            reads.clear()
+            bm25.retriever()([{"qid": str(n), "query": f"国{n}"} for n in range(n_queries)])
+            counts.append(len(reads))
+        assert counts[0] == counts[1]
+
     def test_unknown_folds_are_refused_by_name(self):
         for wrong in ("kana", ["kanji", "kana"], 3):
             with pytest.raises(ValueError, match="long_vowels"):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +142,15 @@ class JapaneseBM25(DirectoryArtifact):
         Returns:
             The words, in the order of the text.
         """
-        return tokenize(text, self.analyzer, self.normalize)
+        return self.tokenizer()(text)
+
+    def tokenizer(self) -> Callable[[str], list[str]]:
+        """Returns a function that splits texts as :meth:`tokenize` does, and reads the manifest only once.
+
+        Returns:
+            From a text to its words.
+        """
+        return partial(tokenize, analyzer=self.analyzer, normalize=self.normalize)
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Documents, *, mode: str = "create"

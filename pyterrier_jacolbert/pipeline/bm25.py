@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +22,8 @@ class BM25Index(Protocol):
 
     verbose: bool
 
-    def tokenize(self, text: str) -> list[str]:
-        """Splits a text into words, as the index splits its documents."""
+    def tokenizer(self) -> Callable[[str], list[str]]:
+        """Returns a function that splits a text into words, as the index splits its documents."""
         ...
 
     def docnos(self) -> Docnos:
@@ -81,7 +82,8 @@ class JapaneseBM25Retriever(SettingsTransformer):
         firsts = first_rows(inp)
         inp, queries = inp.iloc[firsts], [queries[row] for row in firsts]
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
-        hits = [self.index.best_documents(self.index.tokenize(query), self.num_results) for query in progress]
+        tokenize = self.index.tokenizer()
+        hits = [self.index.best_documents(tokenize(query), self.num_results) for query in progress]
         docnos = self.index.docnos()
         rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in hits])
         docids, scores = (np.concatenate(parts) for parts in zip(*hits, strict=True))
@@ -130,6 +132,7 @@ class JapaneseBM25Scorer(SettingsTransformer):
         scores = np.empty(len(inp), dtype=np.float32)
         order = np.argsort(query_numbers, kind="stable")
         rows_by_query = np.split(order, np.cumsum(np.bincount(query_numbers))[:-1])
+        tokenize = self.index.tokenizer()
         for query, rows in zip(queries, rows_by_query, strict=True):
-            scores[rows] = self.index.scores(self.index.tokenize(query))[docids[rows]]
+            scores[rows] = self.index.scores(tokenize(query))[docids[rows]]
         return ranked(inp, scores)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pyterrier as pt
 
-from pyterrier_jacolbert.index.storage.atomic import META_FILE
+from pyterrier_jacolbert.index.storage.atomic import META_FILE, json_with_digest
 from pyterrier_jacolbert.index.storage.blocks import find_damage
-from pyterrier_jacolbert.index.storage.directory import is_built, named_files
-from pyterrier_jacolbert.index.storage.manifest import PACKAGE, check_kind, entries_from_json, read_meta
+from pyterrier_jacolbert.index.storage.directory import is_built, named_files, read_consistently
+from pyterrier_jacolbert.index.storage.manifest import (
+    PACKAGE,
+    ArrayEntry,
+    Entries,
+    check_kind,
+    entries_from_json,
+    read_meta,
+)
 
 
 class DirectoryArtifact(pt.Artifact, pt.Indexer):
@@ -75,17 +83,51 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
 
         Raises:
             ValueError: files are damaged; the message names them with the byte ranges.
+            BlockingIOError: another process changes the index faster than it can be read.
         """
-        entries = entries_from_json(self.meta()["files"])
-        damage = "; ".join(map(str, find_damage(self.path, entries.values())))
-        if damage:
-            raise ValueError(f"{self.path} is damaged, so build or fetch it again: {damage}.")
+        verify = self._verifier()
+        read_consistently(self.meta, lambda meta: verify(entries_from_json(meta["files"])))
 
-    def _package_files(self) -> Iterator[tuple[str, str]]:
+    def _verifier(self) -> Callable[[Entries], None]:
+        """Returns a function that verifies files, each only until it was found intact."""
+        intact: set[ArrayEntry] = set()
+
+        def verify(entries: Entries) -> None:
+            damage: list[str] = []
+            for entry in entries.values():
+                found = [] if entry in intact else [*map(str, find_damage(self.path, [entry]))]
+                if not found:
+                    intact.add(entry)
+                damage += found
+            if damage:
+                raise ValueError(f"{self.path} is damaged, so build or fetch it again: {'; '.join(damage)}.")
+
+        return verify
+
+    def build_package(self, package_path: str | None = None, **settings: Any) -> str:
+        """Packs the index into one file, again from the start if another process replaces files meanwhile.
+
+        Args:
+            package_path: of the package; None adds ``.tar.lz4`` to the path of the index.
+            **settings: see ``pt.Artifact.build_package``.
+
+        Returns:
+            The path of the package.
+        """
+        package: str = read_consistently(
+            self.meta, lambda _: super(DirectoryArtifact, self).build_package(package_path, **settings)
+        )
+        return package
+
+    def _package_files(self) -> Iterator[tuple[str, str | io.BytesIO]]:
         # PyTerrier's hook for build_package and to_hf. Locks and interrupted builds are left out.
-        entries = entries_from_json(self.meta()["files"])
-        for name in sorted({META_FILE, *named_files(entries)}):
+        yield from self._packaged_with(self.meta())
+
+    def _packaged_with(self, meta: Mapping[str, Any]) -> Iterator[tuple[str, str | io.BytesIO]]:
+        """Yields the files that a manifest names and, from memory, the manifest, which may be replaced meanwhile."""
+        for name in sorted(named_files(entries_from_json(meta["files"]))):
             yield name, str(self.path / name)
+        yield META_FILE, io.BytesIO(json_with_digest(meta).encode("utf-8"))
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.path.absolute() == other.path.absolute()

@@ -12,7 +12,7 @@ from pyterrier_jacolbert.building.merge import merge_indexes
 from pyterrier_jacolbert.building.settings import IndexerSettings
 from pyterrier_jacolbert.building.single import append_documents, build_index
 from pyterrier_jacolbert.index.storage.directory import sweep, writing
-from pyterrier_jacolbert.index.storage.manifest import SINGLE
+from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
 from pyterrier_jacolbert.index.updates import compact
 from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, as_model
 
@@ -121,7 +121,9 @@ class JaColBERTIndex(MultiVectorIndex):
             ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``bytes_per_token`` over all files and
             ``bytes_per_token_by_file``, the checkpoint (``model``), and the settings.
         """
-        manifest = self.manifest()
+        return super().stats()
+
+    def _stats(self, manifest: Manifest) -> dict[str, Any]:
         tokens = max(1, manifest.tokens)
         by_file = {name: entry.nbytes / tokens for name, entry in manifest.files.items()}
-        return {**super().stats(), "bytes_per_token_by_file": by_file}
+        return {**super()._stats(manifest), "bytes_per_token_by_file": by_file}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import os
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -17,7 +21,7 @@ from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.sharded_reader import open_reader
-from pyterrier_jacolbert.index.storage.directory import writing
+from pyterrier_jacolbert.index.storage.directory import read_consistently, writing
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import MULTI_VECTOR, Manifest
 from pyterrier_jacolbert.index.threads import fork_safe_lock
@@ -148,17 +152,19 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
             ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``bytes_per_token`` over all files, the
             checkpoint (``model``), and the settings.
         """
-        manifest, meta = self.manifest(), self.meta()
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        return self._stats(self.manifest())
+
+    def _stats(self, manifest: Manifest) -> dict[str, Any]:
+        """Returns the statistics of the index in one of its states."""
         return {
             "documents": manifest.documents - manifest.deleted,
             "deleted": manifest.deleted,
             "tokens": manifest.tokens,
             "dim": manifest.dim,
             "compression": manifest.compression,
-            "bytes_per_token": size / max(1, manifest.tokens),
-            "model": meta["model"],
-            "settings": meta["settings"],
+            "bytes_per_token": _size_of(self.path) / max(1, manifest.tokens),
+            "model": manifest.model,
+            "settings": dataclasses.asdict(manifest.settings),
         }
 
     def index_inputs(self) -> list[list[str]]:
@@ -187,14 +193,7 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
             reader, changes = self._reader, self._changes
             if reader is not None:
                 return reader
-            manifest = self.manifest()
-            try:
-                reader = open_reader(self.path, manifest)
-            except ValueError:
-                # A writer may have replaced the files between the manifest and their opening.
-                if self.manifest() == manifest:
-                    raise
-                continue
+            reader = read_consistently(self.manifest, functools.partial(open_reader, self.path))
             with _OPENING:
                 if self._changes == changes:
                     self._reader = reader
@@ -217,3 +216,13 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
         return super().__eq__(other) and self._model == other._model  # type: ignore[attr-defined]
 
     __hash__ = DirectoryArtifact.__hash__
+
+
+def _size_of(directory: Path) -> int:
+    """Returns the bytes of all files in a folder, except those that a writer removes meanwhile."""
+    size = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                size += (Path(folder) / name).stat().st_size
+    return size

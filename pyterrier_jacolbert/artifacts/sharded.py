@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,8 @@ from pyterrier_jacolbert.building.settings import IndexerSettings
 from pyterrier_jacolbert.building.shard_updates import append_shard, compact_shards, replace_shard
 from pyterrier_jacolbert.building.sharded import build_sharded
 from pyterrier_jacolbert.index.sharded_reader import open_reader
-from pyterrier_jacolbert.index.storage.manifest import SHARDED
+from pyterrier_jacolbert.index.storage.directory import read_consistently
+from pyterrier_jacolbert.index.storage.manifest import SHARDED, Manifest, ShardEntry
 from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, as_model
 
 if TYPE_CHECKING:
@@ -172,21 +174,32 @@ class ShardedIndex(MultiVectorIndex):
         Returns:
             See :meth:`JaColBERTIndex.stats`; also the number of ``shards``.
         """
-        return {"shards": len(self.manifest().shards), **super().stats()}
+        return super().stats()
+
+    def _stats(self, manifest: Manifest) -> dict[str, Any]:
+        return {"shards": len(manifest.shards), **super()._stats(manifest)}
 
     def verify(self) -> None:
         """Reads every file of every shard and compares it with its checksums.
 
         Raises:
             ValueError: files are damaged, or a shard was updated on its own.
+            BlockingIOError: another process changes the index faster than it can be read.
         """
-        super().verify()
-        open_reader(self.path, self.manifest())
-        for shard in self.shards():
-            shard.verify()
+        verify_files = self._verifier()
+        intact: set[ShardEntry] = set()
 
-    def _package_files(self) -> Iterator[tuple[str, str]]:
-        yield from super()._package_files()
-        for shard in self.shards():
-            folder = shard.path.relative_to(self.path).as_posix()
-            yield from ((f"{folder}/{name}", path) for name, path in shard._package_files())
+        def verify(manifest: Manifest) -> None:
+            verify_files(manifest.files)
+            open_reader(self.path, manifest)
+            for shard in set(manifest.shards) - intact:
+                JaColBERTIndex(self.path / shard.folder).verify()
+                intact.add(shard)
+
+        read_consistently(self.manifest, verify)
+
+    def _packaged_with(self, meta: Mapping[str, Any]) -> Iterator[tuple[str, str | io.BytesIO]]:
+        for folder in [shard["folder"] for shard in meta["shards"]]:
+            shard = JaColBERTIndex(self.path / folder)
+            yield from ((f"{folder}/{name}", file) for name, file in shard._package_files())
+        yield from super()._packaged_with(meta)

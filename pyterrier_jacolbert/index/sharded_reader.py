@@ -7,6 +7,7 @@ of a single index of the same documents, to the last bit.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,7 @@ from pyterrier_jacolbert.index.storage.concatenated import (
     bounds_of,
     concatenate_starts,
 )
-from pyterrier_jacolbert.index.storage.directory import is_built
+from pyterrier_jacolbert.index.storage.directory import is_built, read_consistently
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import SHARDED, Manifest, ShardEntry, manifest_digest
 from pyterrier_jacolbert.index.threads import cached_attribute
@@ -78,7 +79,9 @@ class ShardedIndexReader(IndexReader):
             FileNotFoundError: there is no index.
             ValueError: the index is damaged or of another kind, or a shard was changed on its own.
         """
-        return cls.of_manifest(directory, Manifest.read(directory, SHARDED))
+        return read_consistently(
+            lambda: Manifest.read(directory, SHARDED), functools.partial(cls.of_manifest, directory)
+        )
 
     @classmethod
     def of_manifest(cls, directory: Path, manifest: Manifest) -> Self:
@@ -125,7 +128,8 @@ def open_reader(directory: Path, manifest: Manifest | None = None) -> IndexReade
         FileNotFoundError: there is no index.
         ValueError: the index is damaged or of another kind.
     """
-    manifest = Manifest.read(directory) if manifest is None else manifest
+    if manifest is None:
+        return read_consistently(lambda: Manifest.read(directory), functools.partial(open_reader, directory))
     if manifest.format == SHARDED:
         return ShardedIndexReader.of_manifest(directory, manifest)
     return IndexReader(directory, manifest)

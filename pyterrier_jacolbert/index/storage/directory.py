@@ -6,9 +6,9 @@ import contextlib
 import getpass
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
@@ -28,6 +28,10 @@ MODES = ("create", "overwrite", "resume", "append")
 JOURNAL_FILE = "journal.json"
 _LOCK_FILE = ".lock"
 _OWNER_FILE = ".owner"
+#: How often a read is repeated because a writer has replaced the files meanwhile.
+_READ_ATTEMPTS = 100
+_Manifest = TypeVar("_Manifest")
+_Result = TypeVar("_Result")
 
 
 @contextlib.contextmanager
@@ -43,7 +47,9 @@ def writing(directory: Path) -> Iterator[None]:
         lock = filelock.FileLock(directory / _LOCK_FILE, timeout=0)
         lock.acquire()
     except filelock.Timeout:
-        owner = (directory / _OWNER_FILE).read_text(encoding="utf-8") if (directory / _OWNER_FILE).is_file() else "?"
+        owner = "another process"
+        with contextlib.suppress(FileNotFoundError):  # it may have finished by now
+            owner = (directory / _OWNER_FILE).read_text(encoding="utf-8")
         raise BlockingIOError(
             f"{directory} is being written by {owner}; wait for it, or end it, and try again."
         ) from None
@@ -69,6 +75,37 @@ def current_manifest(directory: Path, artifact_format: str) -> Manifest | None:
         ValueError: the manifest is damaged, or of an artifact of another format.
     """
     return Manifest.read(directory, artifact_format) if is_built(directory) else None
+
+
+def read_consistently(read_manifest: Callable[[], _Manifest], use: Callable[[_Manifest], _Result]) -> _Result:
+    """Reads the files of an index, from the start if another process replaces them meanwhile.
+
+    A writer removes the files that its new manifest does not name. So a file that is missing or damaged is an error
+    only if the manifest is still the one that names it.
+
+    Args:
+        read_manifest: reads the manifest; equal manifests stand for the same state of the index.
+        use: reads the files that a manifest names.
+
+    Returns:
+        What ``use`` returns.
+
+    Raises:
+        ValueError, FileNotFoundError: what ``use`` raises, if the manifest has not changed.
+        BlockingIOError: the index changes faster than it can be read.
+    """
+    manifest = read_manifest()
+    for _ in range(_READ_ATTEMPTS):
+        try:
+            return use(manifest)
+        except (ValueError, FileNotFoundError):
+            previous, manifest = manifest, read_manifest()
+            if manifest == previous:
+                raise
+    raise BlockingIOError(
+        f"The index changed {_READ_ATTEMPTS} times while it was read; wait for the process that writes it, and try "
+        "again."
+    )
 
 
 def check_mode(mode: str, directory: Path, manifest: Manifest | None, interrupted: str | None) -> None:

@@ -161,7 +161,7 @@ def test_scores_match_bm25s(index):
 def test_bm25s_opens_the_files(index):
     import bm25s
 
-    model = bm25s.BM25.load(index.path)
+    model = bm25s.BM25.load(index.path / "data-1")
     assert model.get_scores(["富士"]).argmax() == 0
 
 
@@ -264,20 +264,22 @@ def test_overwriting_replaces_documents_and_settings(tmp_path):
 
 
 def test_no_index_file_is_a_pickle(index):
-    for file in index.path.iterdir():
+    files = [file for file in index.path.rglob("*") if file.is_file()]
+    for file in files:
         if file.suffix == ".npy":
             np.load(file, allow_pickle=False)
         assert file.suffix != ".pkl"
+    assert sum(file.suffix == ".npy" for file in files) == 3
 
 
 def test_damaged_files_are_named(tmp_path):
     index = build(tmp_path / "index", TEXTS)
     index.verify()
-    scores = tmp_path / "index" / "data.csc.index.npy"
+    scores = tmp_path / "index" / "data-1" / "data.csc.index.npy"
     content = bytearray(scores.read_bytes())
     content[-1] ^= 1
     scores.write_bytes(content)
-    with pytest.raises(ValueError, match=r"damaged.*data\.csc\.index\.npy, bytes 0 to \d+"):
+    with pytest.raises(ValueError, match=r"damaged.*data-1/data\.csc\.index\.npy, bytes 0 to \d+"):
         JapaneseBM25(tmp_path / "index").verify()
     scores.write_bytes(content[:-4])
     with pytest.raises(ValueError, match=r"data\.csc\.index\.npy"):

@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import warnings
-from array import array
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
-from pyterrier_jacolbert.building.documents import Documents, read_documents
+from pyterrier_jacolbert.building.bm25 import build_bm25
+from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.columns import DOCNO
-from pyterrier_jacolbert.index.search.top_k import top_k
-from pyterrier_jacolbert.index.storage.arrays import map_array
-from pyterrier_jacolbert.index.storage.atomic import META_FILE, atomic_index, replace_json
-from pyterrier_jacolbert.index.storage.blocks import seal_file
-from pyterrier_jacolbert.index.storage.docnos import Docnos, write_docnos
-from pyterrier_jacolbert.index.storage.manifest import entries_from_json, entries_to_json, header
+from pyterrier_jacolbert.index.bm25_reader import BM25Reader
+from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, SPARSE, BM25Manifest, BM25Settings
+from pyterrier_jacolbert.index.storage.directory import read_consistently
+from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.index.threads import fork_safe_lock
 from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds
-from pyterrier_jacolbert.japanese.words import check_analyzer, tokenize, tokenizer_metadata
-from pyterrier_jacolbert.pipeline.bm25 import JapaneseBM25Retriever, JapaneseBM25Scorer
+from pyterrier_jacolbert.japanese.words import check_analyzer, tokenizer_metadata
+from pyterrier_jacolbert.pipeline.bm25 import JapaneseBM25Retriever, JapaneseBM25Scorer, tokenizer_of
 
-if TYPE_CHECKING:
-    import bm25s
-
-_DEFAULTS: dict[str, Any] = {
-    "text_field": "text",
-    "title_field": None,
-    "k1": 1.2,
-    "b": 0.75,
-    "analyzer": "mecab",
-    "normalize": DEFAULT_FOLDS,
-}
-#: Settings of indexes that were built before there was a choice, and that do not record them.
-_UNRECORDED: dict[str, Any] = {"analyzer": "mecab", "normalize": ()}
+#: Held while an object keeps or drops its open files.
+_OPENING = fork_safe_lock()
 
 
 class JapaneseBM25(DirectoryArtifact):
@@ -71,8 +59,8 @@ class JapaneseBM25(DirectoryArtifact):
         >>> (bm25 % 10).search("日本で一番高い山は？")  # doctest: +SKIP
     """
 
-    ARTIFACT_TYPE = "sparse_index"
-    ARTIFACT_FORMAT = "jabm25"
+    ARTIFACT_TYPE = SPARSE
+    ARTIFACT_FORMAT = BM25
 
     def __init__(
         self,
@@ -91,47 +79,60 @@ class JapaneseBM25(DirectoryArtifact):
             raise ValueError(f"k1 must be 0 or more, not {k1!r}.")
         if b is not None and not 0 <= b <= 1:
             raise ValueError(f"b must be between 0 and 1, not {b!r}.")
-        self._text_field = text_field
-        self._title_field = title_field
-        self._k1 = k1
-        self._b = b
-        self._analyzer = None if analyzer is None else check_analyzer(analyzer)
-        self._normalize = None if normalize is None else check_folds(normalize)
+        given: dict[str, Any] = {
+            "text_field": text_field,
+            "title_field": title_field,
+            "k1": k1,
+            "b": b,
+            "analyzer": None if analyzer is None else check_analyzer(analyzer),
+            "normalize": None if normalize is None else check_folds(normalize),
+        }
+        self._given = {name: value for name, value in given.items() if value is not None}
         self.verbose = verbose
-        self._open: tuple[bm25s.BM25, Docnos] | None = None
+        self._reader: BM25Reader | None = None
+        self._changes = 0
 
     @property
     def text_field(self) -> str:
         """Field with the text: recorded by the index at the path, otherwise given, otherwise "text"."""
-        field: str = self._effective("text_field")
-        return field
+        return self._settings().text_field
 
     @property
     def title_field(self) -> str | None:
         """Field put before the text: recorded by the index at the path, otherwise given."""
-        field: str | None = self._effective("title_field")
-        return field
+        return self._settings().title_field
 
     @property
     def k1(self) -> float:
         """BM25's k1: recorded by the index at the path, otherwise given, otherwise 1.2."""
-        return float(self._effective("k1"))
+        return float(self._settings().k1)
 
     @property
     def b(self) -> float:
         """BM25's b: recorded by the index at the path, otherwise given, otherwise 0.75."""
-        return float(self._effective("b"))
+        return float(self._settings().b)
 
     @property
     def analyzer(self) -> str:
         """Analyzer: recorded by the index at the path, otherwise given, otherwise "mecab"."""
-        analyzer: str = self._effective("analyzer")
-        return analyzer
+        return self._settings().analyzer
 
     @property
     def normalize(self) -> tuple[str, ...]:
         """Spellings that are folded: recorded by the index at the path, otherwise given, otherwise the default."""
-        return tuple(self._effective("normalize"))
+        return self._settings().normalize
+
+    def manifest(self) -> BM25Manifest:
+        """Reads the manifest.
+
+        Returns:
+            The manifest of the index, typed; :meth:`meta` returns it as JSON values.
+
+        Raises:
+            FileNotFoundError: there is no index at the path.
+            ValueError: the manifest is damaged, belongs to an artifact of another kind, or has another format version.
+        """
+        return BM25Manifest.read(self.path)
 
     def tokenize(self, text: str) -> list[str]:
         """Splits a text into words, as this index splits its documents.
@@ -150,64 +151,43 @@ class JapaneseBM25(DirectoryArtifact):
         Returns:
             From a text to its words.
         """
-        return partial(tokenize, analyzer=self.analyzer, normalize=self.normalize)
+        return tokenizer_of(self._settings())
 
     def index(  # type: ignore[override] # PyTerrier calls it with the documents alone
         self, docs: Documents, *, mode: str = "create"
     ) -> JapaneseBM25:
         """Builds the index at this path, in one pass; it appears when it is complete, and not before.
 
-        A document without words is indexed and never retrieved.
+        A document without words is indexed and never retrieved. A killed build leaves nothing that counts: build again,
+        with the same mode.
 
         Args:
             docs: dicts (any iterable or generator) or a frame, with ``docno`` and the text field.
             mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, with the settings of this
-                object and not those of the replaced index.
+                object and not those of the replaced index, which stays readable until the new one is complete.
 
         Returns:
             This index.
 
         Raises:
+            BlockingIOError: another process is writing to the index.
             FileExistsError: the path exists, and ``mode`` does not allow replacing it.
             ImportError: fugashi or unidic-lite is not installed.
             pt.validate.InputValidationError: a document lacks a field, or none of the first 2,048 has the title field
                 (a KeyError); the message names the nearest field.
-            ValueError: a document cannot be indexed (the message states its position), or there are no documents.
+            ValueError: a document cannot be indexed (the message states its position), or there are no documents; or
+                the path holds an index of another kind, or a damaged one.
         """
-        import bm25s
-
-        settings = {name: self._given(name) for name in _DEFAULTS}
-        documents = read_documents(docs, text_field=settings["text_field"], title_field=settings["title_field"])
-        docnos: list[str] = []
-        vocabulary: dict[str, int] = {}
-        token_ids: list[array[int]] = []
-        with atomic_index(self.path, mode=mode) as directory:
-            for document in tqdm(documents, desc="tokenizing", unit=" documents", disable=not self.verbose):
-                words = tokenize(document.text, settings["analyzer"], settings["normalize"])
-                docnos.append(document.docno)
-                token_ids.append(array("i", [vocabulary.setdefault(word, len(vocabulary)) for word in words]))
-            model = bm25s.BM25(k1=settings["k1"], b=settings["b"], method="lucene")
-            # A collection without words has a mean length of 0, by which bm25s divides.
-            with np.errstate(invalid="ignore"):
-                model.index((token_ids, vocabulary), create_empty_token=False, show_progress=self.verbose)
-            model.save(directory, show_progress=False)
-            files = {file.name: seal_file(directory, file.name) for file in sorted(directory.iterdir())}
-            files |= write_docnos(directory, docnos)
-            content = {
-                **header(self.ARTIFACT_TYPE, self.ARTIFACT_FORMAT),
-                "documents": len(docnos),
-                **settings,
-                "tokenizer": tokenizer_metadata(settings["analyzer"]),
-                "files": entries_to_json(files),
-            }
-            replace_json(directory / META_FILE, content)
-        self._open = None
+        build_bm25(self.path, docs, self._given_settings(), mode=mode, verbose=self.verbose)
+        with _OPENING:
+            self._reader = None
+            self._changes += 1
         return self
 
     def index_inputs(self) -> list[list[str]]:
         """Returns the columns that :meth:`index` takes."""
-        fields = [self._given("title_field"), self._given("text_field")]
-        return [[DOCNO, *(field for field in fields if field)]]
+        settings = self._given_settings()
+        return [[DOCNO, *(field for field in (settings.title_field, settings.text_field) if field)]]
 
     def retriever(self, num_results: int = 1000) -> JapaneseBM25Retriever:
         """Creates a retriever over this index.
@@ -232,7 +212,7 @@ class JapaneseBM25(DirectoryArtifact):
         return JapaneseBM25Scorer(self)
 
     def __len__(self) -> int:
-        return int(self.meta()["documents"])
+        return self.manifest().documents
 
     def docnos(self) -> Docnos:
         """Returns the docnos by docid.
@@ -240,7 +220,7 @@ class JapaneseBM25(DirectoryArtifact):
         Returns:
             A sequence over mapped files, with look-ups both ways.
         """
-        return self._opened()[1]
+        return self.reader().docnos
 
     def scores(self, words: list[str]) -> np.ndarray:
         """Scores all documents for the words of a query.
@@ -251,9 +231,7 @@ class JapaneseBM25(DirectoryArtifact):
         Returns:
             float32 ``(n_docs,)``, by docid.
         """
-        model, docnos = self._opened()
-        token_ids = model.get_tokens_ids(words)
-        return model.get_scores_from_ids(token_ids) if token_ids else np.zeros(len(docnos), dtype=np.float32)
+        return self.reader().scores(words)
 
     def best_documents(self, words: list[str], num_results: int) -> tuple[np.ndarray, np.ndarray]:
         """Finds the best documents for the words of a query.
@@ -266,48 +244,49 @@ class JapaneseBM25(DirectoryArtifact):
             docids: int64 ``(n,)`` and scores: float32 ``(n,)``, all positive, best first, ties by docno descending
             (also at the cut).
         """
-        # Not model.retrieve, which pads with documents that do not match and leaves ties in any order.
-        scores = self.scores(words)
-        matching = np.flatnonzero(scores > 0)
-        docids = matching[top_k(scores[matching], num_results, self.docnos().ranks[matching])]
-        return docids, scores[docids]
+        return self.reader().best_documents(words, num_results)
 
-    def _given(self, name: str) -> Any:
-        """Returns a setting as given to this object, or its default."""
-        given = getattr(self, f"_{name}")
-        return _DEFAULTS[name] if given is None else given
+    def reader(self) -> BM25Reader:
+        """Opens the index, or returns the open one.
 
-    def _effective(self, name: str) -> Any:
-        """Returns a setting as recorded by the index at the path, or as given if there is none."""
-        return self.meta().get(name, _UNRECORDED.get(name)) if self.built() else self._given(name)
+        Returns:
+            A reader of one state of the index, whatever is built at its path meanwhile.
+        """
+        while True:
+            reader, changes = self._reader, self._changes
+            if reader is not None:
+                return reader
+            reader = read_consistently(self.manifest, functools.partial(BM25Reader, self.path))
+            self._warn_about_differences(reader.manifest)
+            with _OPENING:
+                if self._changes == changes:
+                    self._reader = reader
 
-    def _opened(self) -> tuple[bm25s.BM25, Docnos]:
-        if self._open is None:
-            import bm25s
+    def _settings(self) -> BM25Settings:
+        """Returns the settings of the open index, else those recorded at the path, else those given."""
+        reader = self._reader
+        if reader is not None:
+            return reader.manifest.settings
+        return self.manifest().settings if self.built() else self._given_settings()
 
-            meta = self.meta()
-            self._warn_about_differences(meta)
-            entries = entries_from_json(meta["files"])
-            for entry in entries.values():
-                map_array(self.path, entry)  # bm25s would raise an error of its own for a missing or short file
-            self._open = bm25s.BM25.load(self.path, mmap=True), Docnos(self.path, entries)
-        return self._open
+    def _given_settings(self) -> BM25Settings:
+        return BM25Settings(**{"normalize": DEFAULT_FOLDS, **self._given})
 
-    def _warn_about_differences(self, meta: dict[str, Any]) -> None:
-        for name in _DEFAULTS:
-            given = getattr(self, f"_{name}")
-            if given is not None and given != (built := getattr(self, name)):
+    def _warn_about_differences(self, manifest: BM25Manifest) -> None:
+        recorded = dataclasses.asdict(manifest.settings)
+        for name, given in self._given.items():
+            if given != recorded[name]:
                 warnings.warn(
-                    f"{self!r} was built with {name}={built!r}, which applies, not {name}={given!r}; to change it, "
-                    "build the index again with mode='overwrite'.",
+                    f"{self!r} was built with {name}={recorded[name]!r}, which applies, not {name}={given!r}; to "
+                    "change it, build the index again with mode='overwrite'.",
                     stacklevel=5,
                 )
-        if meta["tokenizer"] != (installed := tokenizer_metadata(self.analyzer)):
+        if manifest.tokenizer != (installed := tokenizer_metadata(manifest.settings.analyzer)):
             warnings.warn(
-                f"{self!r} was built with words of {meta['tokenizer']}, and {installed} may split queries differently; "
-                "install those versions, or build the index again.",
+                f"{self!r} was built with words of {dict(manifest.tokenizer)}, and {installed} may split queries "
+                "differently; install those versions, or build the index again.",
                 stacklevel=5,
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_open": None}
+        return {**super().__getstate__(), "_reader": None}

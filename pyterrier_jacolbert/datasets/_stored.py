@@ -16,6 +16,7 @@ from ir_datasets.util import LocalDownload, home_path
 
 from pyterrier_jacolbert.datasets._collection import Collection, Counts, Records, TitledDoc
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
+from pyterrier_jacolbert.index.storage.blocks import check_saved
 from pyterrier_jacolbert.trec_files import check_id
 
 _SOURCE = "source.json"
@@ -130,7 +131,9 @@ def _write_collection(folder: Path, records: Records, irds_id: str, counts: Coun
     _check_ids(irds_id, "document", ids)
     _check_ids(irds_id, "query", [query.query_id for query in records.queries])
     counts.check(irds_id, Counts(len(ids), *map(len, records[1:])))
-    np.save(folder / _OFFSETS, np.array(offsets, dtype=np.int64), allow_pickle=False)
+    first_bytes = np.array(offsets, dtype=np.int64)
+    np.save(folder / _OFFSETS, first_bytes, allow_pickle=False)
+    check_saved(folder / _OFFSETS, first_bytes)
     (folder / _IDS).write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
     (folder / _QUERIES).write_bytes(b"".join(map(_json_line, records.queries)))
     qrels = [(check_id(q.query_id, "qid"), check_id(q.doc_id, "docno"), q.relevance) for q in records.qrels]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +12,10 @@ import pyterrier as pt
 from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, check_column, check_ids
+from pyterrier_jacolbert.index.bm25_reader import BM25Reader
 from pyterrier_jacolbert.index.limits import check_positive
-from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.index.storage.bm25_manifest import BM25Settings
+from pyterrier_jacolbert.japanese.words import tokenize
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
 from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, first_rows, ranked, results
 
@@ -22,20 +25,8 @@ class BM25Index(Protocol):
 
     verbose: bool
 
-    def tokenizer(self) -> Callable[[str], list[str]]:
-        """Returns a function that splits a text into words, as the index splits its documents."""
-        ...
-
-    def docnos(self) -> Docnos:
-        """Returns the docnos by docid."""
-        ...
-
-    def scores(self, words: list[str]) -> np.ndarray:
-        """Returns the scores of all documents for the words of a query: float32 ``(n_docs,)``."""
-        ...
-
-    def best_documents(self, words: list[str], num_results: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the docids and scores of the best documents for the words of a query, best first."""
+    def reader(self) -> BM25Reader:
+        """Returns the open index, in one state."""
         ...
 
 
@@ -82,12 +73,12 @@ class JapaneseBM25Retriever(SettingsTransformer):
         firsts = first_rows(inp)
         inp, queries = inp.iloc[firsts], [queries[row] for row in firsts]
         progress = tqdm(queries, desc="BM25", unit=" queries", disable=not self.index.verbose)
-        tokenize = self.index.tokenizer()
-        hits = [self.index.best_documents(tokenize(query), self.num_results) for query in progress]
-        docnos = self.index.docnos()
+        reader = self.index.reader()
+        tokenize = tokenizer_of(reader.manifest.settings)
+        hits = [reader.best_documents(tokenize(query), self.num_results) for query in progress]
         rows = np.repeat(np.arange(len(inp)), [len(docids) for docids, _ in hits])
         docids, scores = (np.concatenate(parts) for parts in zip(*hits, strict=True))
-        return results(inp, rows, [docnos[docid] for docid in docids], scores)
+        return results(inp, rows, [reader.docnos[docid] for docid in docids], scores)
 
     def fuse_rank_cutoff(self, k: int) -> pt.Transformer:
         """Fuses ``retriever % k`` to a retriever with ``k`` results, unless it has fewer already."""
@@ -128,11 +119,17 @@ class JapaneseBM25Scorer(SettingsTransformer):
         check_ids(inp, QID, DOCNO)
         query_numbers, queries = factorize(check_column(inp, QUERY, QID))
         check_one_query_per_qid(inp, query_numbers)
-        docids = self.index.docnos().known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
+        reader = self.index.reader()
+        docids = reader.docnos.known_docids(inp[DOCNO].tolist(), owner=repr(self.index))
         scores = np.empty(len(inp), dtype=np.float32)
         order = np.argsort(query_numbers, kind="stable")
         rows_by_query = np.split(order, np.cumsum(np.bincount(query_numbers))[:-1])
-        tokenize = self.index.tokenizer()
+        tokenize = tokenizer_of(reader.manifest.settings)
         for query, rows in zip(queries, rows_by_query, strict=True):
-            scores[rows] = self.index.scores(tokenize(query))[docids[rows]]
+            scores[rows] = reader.scores(tokenize(query))[docids[rows]]
         return ranked(inp, scores)
+
+
+def tokenizer_of(settings: BM25Settings) -> Callable[[str], list[str]]:
+    """Returns the function that splits a text into words for an index with these settings."""
+    return partial(tokenize, analyzer=settings.analyzer, normalize=settings.normalize)

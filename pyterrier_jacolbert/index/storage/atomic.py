@@ -142,11 +142,12 @@ def disk_space_for(directory: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        # numpy writes arrays with an OSError of its own, which has no number.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None):
             raise
         free = shutil.disk_usage(directory).free
         raise OSError(
-            error.errno,
+            error.errno or errno.ENOSPC,
             f"{directory} has no space for {needed:,} more bytes ({free:,} are free); nothing that was there is lost, "
             "so free some space and try again",
         ) from None

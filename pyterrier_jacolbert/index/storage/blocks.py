@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +52,7 @@ def sums_file(file: str) -> str:
 
 
 def seal_file(directory: Path, name: str) -> ArrayEntry:
-    """Checksums a file written by other code and returns its entry, as an array of bytes."""
+    """Checksums a file written by other code, flushes both to disk and returns its entry, as an array of bytes."""
     with (directory / name).open("rb") as file, (directory / sums_file(name)).open("wb") as sums:
         size, rest = 0, b""
         while block := file.read(BLOCK_BYTES):
@@ -58,7 +60,23 @@ def seal_file(directory: Path, name: str) -> ArrayEntry:
             if len(block) == BLOCK_BYTES:
                 sums.write(rest)
                 rest = b""
+        sums.flush()
+        for written in (file, sums):
+            os.fsync(written.fileno())
     return ArrayEntry(name, "|u1", (size,), rest.hex())
+
+
+def check_saved(path: Path, array: np.ndarray) -> None:
+    """Checks that ``np.save`` wrote a whole array: on a full disk, it may lose the last 4 KB without an error.
+
+    Raises:
+        OSError: the file is shorter than the array.
+    """
+    try:
+        if array.size:
+            np.load(path, mmap_mode="r", allow_pickle=False)
+    except ValueError:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
 
 
 def find_damage(directory: Path, entries: Iterable[ArrayEntry]) -> Iterator[Damage]:

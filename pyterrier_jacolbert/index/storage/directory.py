@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import filelock
 
@@ -32,6 +32,24 @@ _OWNER_FILE = ".owner"
 _READ_ATTEMPTS = 100
 _Manifest = TypeVar("_Manifest")
 _Result = TypeVar("_Result")
+
+
+class PublishedManifest(Protocol):
+    """A manifest of any kind of index."""
+
+    @property
+    def generation(self) -> int:
+        """Number of this state of the index."""
+        ...
+
+    @property
+    def files(self) -> Entries:
+        """Entries of the files by name."""
+        ...
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the manifest as JSON values."""
+        ...
 
 
 @contextlib.contextmanager
@@ -108,7 +126,7 @@ def read_consistently(read_manifest: Callable[[], _Manifest], use: Callable[[_Ma
     )
 
 
-def check_mode(mode: str, directory: Path, manifest: Manifest | None, interrupted: str | None) -> None:
+def check_mode(mode: str, directory: Path, manifest: PublishedManifest | None, interrupted: str | None) -> None:
     """Checks that a mode allows what is in a directory, which is removed again if it is to be appended to and is empty.
 
     Args:
@@ -152,7 +170,18 @@ def begin_folder(directory: Path, folder: str, journal: Mapping[str, Any]) -> No
     sync_directory(directory)
 
 
-def publish(directory: Path, manifest: Manifest) -> None:
+def discard_folder(directory: Path, folder: str) -> None:
+    """Removes the folder of a build.
+
+    It is renamed first, so that a process that is killed meanwhile leaves no folder without its journal.
+    """
+    side = directory / f".{folder}.beginning"
+    shutil.rmtree(side, ignore_errors=True)
+    (directory / folder).rename(side)
+    shutil.rmtree(side, ignore_errors=True)
+
+
+def publish(directory: Path, manifest: PublishedManifest) -> None:
     """Makes the files of a manifest the index, in one step, and removes files that it does not name."""
     for folder in {(directory / name).parent for name in named_files(manifest.files)}:
         sync_directory(folder)
@@ -160,7 +189,7 @@ def publish(directory: Path, manifest: Manifest) -> None:
     sweep(directory, manifest)
 
 
-def sweep(directory: Path, manifest: Manifest | None) -> None:
+def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
     """Removes files that no manifest names from the folders of an index.
 
     Interrupted builds and files of other origin stay.
@@ -180,12 +209,12 @@ def sweep(directory: Path, manifest: Manifest | None) -> None:
             shutil.rmtree(folder)
 
 
-def next_folder(manifest: Manifest | None) -> str:
+def next_folder(manifest: PublishedManifest | None) -> str:
     """Returns the name of the folder for a new generation of files."""
     return f"data-{1 if manifest is None else manifest.generation + 1}"
 
 
-def interrupted_build(directory: Path, manifest: Manifest | None) -> str | None:
+def interrupted_build(directory: Path, manifest: PublishedManifest | None) -> str | None:
     """Returns the folder of a build that was begun and is not part of the index, or None."""
     named = set() if manifest is None else named_files(manifest.files)
     for journal in sorted(directory.glob(f"data-*/{JOURNAL_FILE}")):

@@ -44,16 +44,25 @@ def write_docno_tables(directory: Path, prefix: str, names: np.ndarray, starts: 
     }
 
 
-def write_docnos(directory: Path, docnos: Sequence[str]) -> dict[str, ArrayEntry]:
-    """Writes docnos, in the order of their docids, with their tables; returns the entries of the files by name."""
+def write_docnos(directory: Path, docnos: Sequence[str], prefix: str) -> dict[str, ArrayEntry]:
+    """Writes docnos with their tables.
+
+    Args:
+        directory: of the index.
+        docnos: in the order of their docids.
+        prefix: of the file names.
+
+    Returns:
+        The entries of the files by name.
+    """
     encoded = [docno.encode("utf-8") for docno in docnos]
     starts = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum([len(name) for name in encoded], out=starts[1:])
     names = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     return {
-        "docno_bytes": write_array(directory, "docno_bytes.u1", names),
-        "docno_starts": write_array(directory, "docno_starts.i8", starts),
-        **write_docno_tables(directory, "", names, starts),
+        "docno_bytes": write_array(directory, f"{prefix}docno_bytes.u1", names),
+        "docno_starts": write_array(directory, f"{prefix}docno_starts.i8", starts),
+        **write_docno_tables(directory, prefix, names, starts),
     }
 
 

@@ -1,0 +1,113 @@
+"""The manifest of a BM25 index, ``pt_meta.json``: its settings, and the files of one build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from pyterrier_jacolbert._version import __version__
+from pyterrier_jacolbert.index.storage.atomic import META_FILE
+from pyterrier_jacolbert.index.storage.manifest import (
+    Entries,
+    check_kind,
+    entries_from_json,
+    entries_to_json,
+    header,
+    read_meta,
+)
+
+#: Artifact type and format.
+SPARSE, BM25 = "sparse_index", "jabm25"
+#: Settings of indexes that were built before there was a choice, and that do not record them.
+_UNRECORDED: dict[str, Any] = {"analyzer": "mecab", "normalize": ()}
+
+
+@dataclass(frozen=True)
+class BM25Settings:
+    """Settings that, with the documents, decide the scores of a BM25 index.
+
+    Attributes:
+        text_field: field with the text.
+        title_field: field put before the text; None if there is none.
+        k1: saturation of term frequencies.
+        b: length normalisation, 0 to 1.
+        analyzer: splits text into words.
+        normalize: spellings that are folded beyond NFKC.
+    """
+
+    text_field: str = "text"
+    title_field: str | None = None
+    k1: float = 1.2
+    b: float = 0.75
+    analyzer: str = "mecab"
+    normalize: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BM25Manifest:
+    """The manifest of a BM25 index.
+
+    Attributes:
+        documents: number of documents.
+        settings: of the build.
+        tokenizer: versions of the analyzer's packages, and the normalisation.
+        files: entries of the files by name. They are in one folder per build; the first releases wrote them to the
+            folder of the index itself.
+        generation: number of this state of the index; each build at the path adds one.
+        package_version: release that wrote the manifest.
+    """
+
+    documents: int
+    settings: BM25Settings
+    tokenizer: Mapping[str, str]
+    files: Entries
+    generation: int = 1
+    package_version: str = __version__
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Reads the manifest of an index.
+
+        Args:
+            directory: of the index.
+
+        Raises:
+            FileNotFoundError: there is no index.
+            ValueError: the manifest is damaged, belongs to an artifact of another kind, or has another format version.
+            OSError: the file cannot be read.
+        """
+        content = read_meta(directory)
+        check_kind(directory, content, SPARSE, (BM25,))
+        try:
+            return cls.from_json(content)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"{directory / META_FILE} is damaged ({error!r} is missing or of the wrong type); build or fetch the "
+                "index again."
+            ) from None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """Reads a manifest from JSON values."""
+        settings = {part.name: {**_UNRECORDED, **content}[part.name] for part in fields(BM25Settings)}
+        return cls(
+            documents=int(content["documents"]),
+            settings=BM25Settings(**{**settings, "normalize": tuple(settings["normalize"])}),
+            tokenizer=dict(content["tokenizer"]),
+            files=entries_from_json(content["files"]),
+            generation=int(content.get("generation", 1)),
+            package_version=str(content["package_version"]),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the manifest as JSON values, header first."""
+        return {
+            **header(SPARSE, BM25, self.package_version),
+            "generation": self.generation,
+            "documents": self.documents,
+            **asdict(self.settings),
+            "tokenizer": dict(self.tokenizer),
+            "files": entries_to_json(self.files),
+        }

@@ -1,94 +1,151 @@
-"""Files and folders appear whole or not at all, and replace old ones in one step."""
+"""Files and folders appear whole or not at all, and replace old ones; what killed writers leave is removed."""
 
+import fcntl
 import json
 import os
-import signal
-import subprocess
-import sys
+import threading
 
+import numpy as np
 import pytest
+from conformance import contents
+from power_cuts import killed_before_event
 
-from pyterrier_jacolbert.index.storage.atomic import META_FILE, atomic_index, json_with_digest, replace_json
-from pyterrier_jacolbert.index.storage.manifest import read_meta
+from pyterrier_jacolbert.index.storage import atomic
+from pyterrier_jacolbert.index.storage.atomic import json_with_digest, replace_json, replacing_directory
+from pyterrier_jacolbert.index.storage.blocks import check_saved
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def write_index(path, mode="create", content="1"):
-    with atomic_index(path, mode=mode) as directory:
-        (directory / "file").write_text(content)
-        replace_json(directory / META_FILE, {"content": content})
+def write_folder(path, content="1", **settings):
+    with replacing_directory(path, **settings) as folder:
+        (folder / "file").write_text(content)
+        (folder / "more").mkdir()
+        (folder / "more" / "other").write_text(content)
 
 
-def test_directory_appears_when_the_block_ends(tmp_path):
-    path = tmp_path / "deep" / "index"
-    with atomic_index(path) as directory:
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_folder_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "folder"
+    with replacing_directory(path) as folder:
         assert not path.exists()
-        (directory / "file").write_text("1")
+        (folder / "file").write_text("1")
     assert (path / "file").read_text() == "1"
-    assert sorted(p.name for p in path.parent.iterdir()) == ["index"]
+    assert names(path.parent) == ["folder"]
+    assert path.stat().st_mode & 0o777 == 0o777 & ~atomic._umask()
 
 
 def test_failed_block_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError, match="disk"), atomic_index(tmp_path / "index") as directory:  # noqa: PT012
-        (directory / "file").write_text("1")
+    with pytest.raises(RuntimeError, match="disk"), replacing_directory(tmp_path / "folder") as folder:  # noqa: PT012
+        (folder / "file").write_text("1")
         raise RuntimeError("disk")
-    assert list(tmp_path.iterdir()) == []
+    assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_killed_writer_leaves_no_index(tmp_path):
-    code = (
-        "import sys, os, signal; from pathlib import Path\n"
-        "from pyterrier_jacolbert.index.storage.atomic import META_FILE, atomic_index, replace_json\n"
-        "with atomic_index(Path(sys.argv[1])) as d:\n"
-        "    (d / 'file').write_text('1'); replace_json(d / META_FILE, {}); os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    process = subprocess.run([sys.executable, "-c", code, str(tmp_path / "index")], check=False)
-    assert process.returncode == -signal.SIGKILL
-    assert not (tmp_path / "index").exists()
-
-
-def test_existing_index_is_refused_and_overwrite_named(tmp_path):
-    write_index(tmp_path / "index")
-    with pytest.raises(FileExistsError, match="mode='overwrite'"):
-        write_index(tmp_path / "index", content="2")
-    assert read_meta(tmp_path / "index") == {"content": "1"}
-
-
-def test_overwrite_replaces_an_index_when_it_is_complete(tmp_path):
-    path = tmp_path / "index"
-    write_index(path)
-    with pytest.raises(RuntimeError), atomic_index(path, mode="overwrite"):  # noqa: PT012
-        assert read_meta(path) == {"content": "1"}
+def test_folder_is_replaced_when_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "folder"
+    write_folder(path)
+    with pytest.raises(RuntimeError), replacing_directory(path):
         raise RuntimeError
-    assert read_meta(path) == {"content": "1"}
-    write_index(path, mode="overwrite", content="2")
-    assert read_meta(path) == {"content": "2"}
-    assert [p.name for p in tmp_path.iterdir()] == ["index"]
+    assert (path / "file").read_text() == "1"
+    write_folder(path, "2")
+    assert (path / "file").read_text() == "2"
+    with pytest.raises(OSError, match="not empty"):
+        write_folder(path, "3", replace=False)
+    assert (path / "file").read_text() == "2"
+    assert names(tmp_path) == ["folder"]
 
 
-def test_overwrite_never_deletes_a_folder_that_is_no_index(tmp_path):
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "thesis.tex").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is not an index"):
-        write_index(tmp_path / "home", mode="overwrite")
-    assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+def test_empty_folder_is_replaced(tmp_path):
+    (tmp_path / "folder").mkdir()
+    write_folder(tmp_path / "folder", replace=False)
+    assert (tmp_path / "folder" / "file").read_text() == "1"
 
 
-def test_empty_directory_is_replaced(tmp_path):
-    (tmp_path / "index").mkdir()
-    write_index(tmp_path / "index")
-    assert read_meta(tmp_path / "index") == {"content": "1"}
+@forks
+def test_interrupt_between_the_renames_puts_the_old_folder_back(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    write_folder(path)
+    before = contents(path)
+    renames = []
+
+    def interrupt_second(self, target):
+        renames.append(target)
+        if len(renames) == 2:
+            raise KeyboardInterrupt
+        os.rename(self, target)
+
+    monkeypatch.setattr("pathlib.Path.rename", interrupt_second)
+    with pytest.raises(KeyboardInterrupt):
+        write_folder(path, "2")
+    assert len(renames) == 3
+    assert contents(path) == before
+    assert names(tmp_path) == ["folder"]
 
 
-def test_path_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="Cannot write an index to .*choose another path"):
-        write_index(tmp_path / "file" / "index")
+@forks
+@pytest.mark.parametrize("replace", [False, True])
+def test_writer_killed_at_every_file_event_leaves_no_trace_for_the_next(tmp_path, replace):
+    places = set()
+    write_folder(tmp_path / "new", "2")
+    new = contents(tmp_path / "new")
+    for event in range(1000):
+        path = tmp_path / str(event) / "folder"
+        path.parent.mkdir()
+        if replace:
+            write_folder(path)
+        old = contents(path)
+        killed = killed_before_event(event, lambda path=path: write_folder(path, "2"))
+        places.add((path / "file").read_text() if path.exists() else "")
+        with pytest.raises(RuntimeError), replacing_directory(path):
+            raise RuntimeError  # the next writer cleans up even if it fails
+        left = contents(path)
+        assert left in (old, new), event
+        assert names(path.parent) == (["folder"] if left else [])
+        write_folder(path, "3")
+        assert names(path.parent) == ["folder"]
+        assert set(contents(path).values()) == {b"3"}
+        if not killed:
+            break
+    assert event > 8
+    assert places == ({"", "1", "2"} if replace else {"", "2"})
 
 
-def test_unknown_mode_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="'create' or 'overwrite', not 'append'"):
-        write_index(tmp_path / "index", mode="append")
+def test_folders_of_running_writers_and_of_others_stay(tmp_path):
+    path = tmp_path / "folder"
+    stray = tmp_path / ".folder.notes.building"
+    stray.mkdir()
+    begun, finish = threading.Event(), threading.Event()
+
+    def write_slowly():
+        with replacing_directory(path) as folder:
+            (folder / "file").write_text("slow")
+            begun.set()
+            assert finish.wait(60)
+
+    writer = threading.Thread(target=write_slowly)
+    writer.start()
+    assert begun.wait(60)
+    write_folder(path, "fast")
+    assert len(names(tmp_path)) == 3
+    finish.set()
+    writer.join()
+    assert (path / "file").read_text() == "slow"
+    assert names(tmp_path) == [".folder.notes.building", "folder"]
+
+
+def test_file_systems_without_locks_are_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_folder(tmp_path / "folder")
+    write_folder(tmp_path / "folder", "2")
+    assert (tmp_path / "folder" / "file").read_text() == "2"
+    assert names(tmp_path) == ["folder"]
 
 
 def test_json_is_replaced_in_one_step_with_its_checksum(tmp_path, monkeypatch):
@@ -106,3 +163,15 @@ def test_json_is_replaced_in_one_step_with_its_checksum(tmp_path, monkeypatch):
     content = json.loads(written)
     content.pop("digest")
     assert json_with_digest(content) == written
+
+
+@pytest.mark.parametrize("shape", [(0,), (3,), (4, 5)])
+def test_array_that_numpy_cut_short_is_an_error(tmp_path, shape):
+    array = np.ones(shape, dtype=np.float32)
+    path = tmp_path / "array.npy"
+    np.save(path, array)
+    check_saved(path, array)
+    if array.size:
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(OSError, match="No space left"):
+            check_saved(path, array)

@@ -218,6 +218,12 @@ def test_training_curves_of_several_runs(tmp_path):
     assert draw(figure, tmp_path).shape[2] == 4
 
 
+def test_a_line_cut_short_by_a_full_disk_is_left_out(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 0.5}\n{"step": 2, "lo\n17\n{"step": 3, "loss": 0.25}\n')
+    (line,) = plots.plot_training(tmp_path).axes[0].lines
+    assert line.get_xydata().tolist() == [[1, 0.5], [3, 0.25]]
+
+
 def test_a_run_without_a_log_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="There is no log .*log.jsonl; give the folder of a training run"):
         plots.plot_training(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,11 +51,20 @@ def plot_training(*runs: str | Path) -> Figure:
     return figure
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Reads the lines of a log, without one that a full disk or a power cut left incomplete."""
+    lines = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            lines.append(json.loads(line))
+    return [line for line in lines if isinstance(line, dict)]
+
+
 def _read_log(run: Path) -> list[dict[str, Any]]:
     path = run / "log.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"There is no log {path}; give the folder of a training run.")
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return read_log(path)
 
 
 def _plot_curves(axes: Axes, logs: dict[str, list[dict[str, Any]]], key: str, label: str) -> None:

@@ -18,6 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.integrations.integration_utils import TensorBoardCallback
 
 from pyterrier_jacolbert.index.storage.atomic import replacing
+from pyterrier_jacolbert.plots.training import read_log
 from pyterrier_jacolbert.train.stages import Stage
 from pyterrier_jacolbert.train.trainer import Trainer
 
@@ -154,7 +155,7 @@ class Progress(TrainerCallback):
 
     def _read_log(self) -> list[dict[str, float]]:
         path = self._output / LOG_FILE
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+        return read_log(path) if path.is_file() else []
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pyterrier_jacolbert.index.storage.atomic import replacing
 from pyterrier_jacolbert.text_files import read_text
 
 Settings = TypeVar("Settings")
@@ -53,7 +54,8 @@ def write_settings(settings: object, path: str | Path) -> None:
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120)
     if yaml.safe_load(text) != content:  # PyYAML reads U+0085 as a line break but does not escape it
         text = yaml.safe_dump(content, allow_unicode=False, sort_keys=False, width=120)
-    Path(path).write_text(text, encoding="utf-8")
+    with replacing(Path(path)) as file:
+        file.write(text)
 
 
 def _to_plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import warnings
@@ -137,10 +138,18 @@ class Trainer(MultiVectorEncoderTrainer):
 def complete_checkpoints(output: Path) -> list[Path]:
     """Returns the complete checkpoints of a run in order of steps.
 
-    A checkpoint is complete if it has trainer_state.json, which is written last.
+    A checkpoint is complete if it has a whole trainer_state.json, which is written last.
     """
-    complete = [folder for folder in output.glob("checkpoint-*") if (folder / "trainer_state.json").is_file()]
+    complete = [folder for folder in output.glob("checkpoint-*") if _has_state(folder)]
     return sorted(complete, key=lambda folder: int(folder.name.rpartition("-")[2]))
+
+
+def _has_state(folder: Path) -> bool:
+    try:
+        json.loads((folder / "trainer_state.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return False
+    return True
 
 
 def last_good_checkpoint(output: Path) -> Path | None:

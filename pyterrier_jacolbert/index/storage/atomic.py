@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from typing import IO, Any
 #: PyTerrier reads this file to find the class of an artifact. It is written last, so a folder without it is no index.
 META_FILE = "pt_meta.json"
 _DIGEST_BYTES = 8
+#: How the names of folders end that are being written, and that are being replaced.
+_BUILDING, _REPLACED = ".building", ".replaced"
 
 
 @contextlib.contextmanager
@@ -57,6 +60,9 @@ def temporary_name(path: Path) -> Path:
 def replacing_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yields an empty folder that becomes ``path`` when the block ends, and vanishes when the block fails.
 
+    What killed processes of this machine left is removed first. A folder that such a process had moved aside, to
+    replace it, is put back.
+
     Args:
         path: where the folder goes.
         replace: whether to replace a folder with content that exists there at the end.
@@ -69,58 +75,82 @@ def replacing_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    side = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".building", dir=path.parent))
-    try:
-        side.chmod(0o777 & ~_umask())
-        yield side
-        _sync_tree(side)
-        if replace and path.exists() and any(path.iterdir()):
-            old = side.with_suffix(".replaced")
-            path.rename(old)
-            try:
-                side.rename(path)
-            except OSError:
-                old.rename(path)
-                raise
-            shutil.rmtree(old)
-        else:
-            side.replace(path)
-    except BaseException:
-        shutil.rmtree(side, ignore_errors=True)
-        raise
+    _remove_abandoned(path)
+    with _locked_side_folder(path) as side:
+        try:
+            side.chmod(0o777 & ~_umask())
+            yield side
+            _sync_tree(side)
+            if replace and path.exists() and any(path.iterdir()):
+                old = side.with_suffix(_REPLACED)
+                path.rename(old)
+                try:
+                    side.rename(path)
+                except BaseException:
+                    old.rename(path)
+                    raise
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                side.replace(path)
+        except BaseException:
+            shutil.rmtree(side, ignore_errors=True)
+            raise
+    sync_directory(path.parent)
 
 
 @contextlib.contextmanager
-def atomic_index(path: Path, *, mode: str = "create") -> Iterator[Path]:
-    """Yields an empty folder that becomes the index at ``path``, as :func:`replacing_directory` does.
+def _locked_side_folder(path: Path) -> Iterator[Path]:
+    """Yields a new folder beside a path, which is locked so that no other process takes it for abandoned."""
+    while True:
+        side = Path(tempfile.mkdtemp(prefix=_side_prefix(path), suffix=_BUILDING, dir=path.parent))
+        with _locked(side) as locked:
+            # Another process may have removed it before it was locked; without locks, none removes anything.
+            if side.exists() or not locked:
+                yield side
+                return
 
-    Args:
-        path: where the index goes.
-        mode: ``"create"`` refuses a path that exists (except an empty folder); ``"overwrite"`` replaces an index, which
-            stays readable until the new one is complete, but never replaces a folder that is not an index.
 
-    Yields:
-        An empty folder beside ``path``.
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Locks a folder for the duration of the block; yields whether this process could."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        import fcntl
 
-    Raises:
-        FileExistsError: ``path`` exists and may not be replaced; nothing was touched.
-        OSError: the folder cannot be written.
-        ValueError: unknown mode.
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        locked = True
+    except (OSError, ImportError):  # locked by another process, or a system without such locks
+        locked = False
+    try:
+        yield locked
+    finally:
+        os.close(descriptor)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes the folders beside a path that killed processes of this machine left, and puts an old one back."""
+    sides = [side for side in path.parent.iterdir() if side.name.startswith(_side_prefix(path))]
+    for side in (side for side in sides if side.suffix == _BUILDING):
+        with contextlib.suppress(FileNotFoundError), _locked(side) as abandoned:
+            if abandoned:
+                shutil.rmtree(side)
+    for side in (side for side in sides if side.suffix == _REPLACED):
+        if side.with_suffix(_BUILDING).exists():  # a running process is about to replace it
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if path.exists():
+                shutil.rmtree(side)
+            else:
+                side.rename(path)
+
+
+def _side_prefix(path: Path) -> str:
+    """Returns how the names of folders begin that this machine writes beside a path.
+
+    Locks of other machines are not seen on every file system.
     """
-    if mode not in ("create", "overwrite"):
-        raise ValueError(f"mode must be 'create' or 'overwrite', not {mode!r}.")
-    path = Path(os.path.abspath(path))
-    occupied = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if occupied and mode == "create":
-        raise FileExistsError(f"{path} already exists; choose another path, or replace it with mode='overwrite'.")
-    if occupied and not (path / META_FILE).is_file():
-        raise FileExistsError(f"{path} is not an index, so mode='overwrite' leaves it alone; choose another path.")
-    with contextlib.ExitStack() as stack:
-        try:
-            side = stack.enter_context(replacing_directory(path))
-        except OSError as error:
-            raise cannot_write(path, error) from None
-        yield side
+    machine = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+    return f".{path.name}.{machine}-"
 
 
 def cannot_write(path: Path, error: OSError) -> OSError:

@@ -1,13 +1,14 @@
 """The files of an index: arrays that grow, checksums that locate damage, docnos, and the manifest."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.index.storage import arrays, blocks
+from pyterrier_jacolbert.index.storage import arrays, blocks, files
 from pyterrier_jacolbert.index.storage import docnos as docnos_module
 from pyterrier_jacolbert.index.storage.arrays import GrowingArray, map_array, write_array
 from pyterrier_jacolbert.index.storage.blocks import find_damage
@@ -43,13 +44,13 @@ def test_array_is_the_same_however_it_is_appended(tmp_path_factory, counts, dim,
     n_recorded = data.draw(st.integers(0, counts[0]))
     with pytest.MonkeyPatch.context() as patch:
         set_block_bytes(patch, block_bytes)
-        growing = GrowingArray(directory, "deep/a.x", dtype, (dim,))
+        growing = GrowingArray(directory, "data-1/a.x", dtype, (dim,))
         growing.append(rows[: counts[0]])  # more rows than are recorded, as a killed writer leaves them
         growing.flush()
         growing.close()
         n_written = n_recorded
         for end in np.cumsum(counts):
-            growing = GrowingArray(directory, "deep/a.x", dtype, (dim,), rows=n_written)
+            growing = GrowingArray(directory, "data-1/a.x", dtype, (dim,), rows=n_written)
             growing.append(rows[n_written:end])
             entry = growing.flush()
             growing.close()
@@ -57,7 +58,7 @@ def test_array_is_the_same_however_it_is_appended(tmp_path_factory, counts, dim,
         at_once = write_array(directory, "b.x", rows)
         assert (at_once.dtype, at_once.shape, at_once.rest) == (entry.dtype, entry.shape, entry.rest)
         for suffix in ("", ".sums"):
-            assert (directory / f"b.x{suffix}").read_bytes() == (directory / f"deep/a.x{suffix}").read_bytes()
+            assert (directory / f"b.x{suffix}").read_bytes() == (directory / f"data-1/a.x{suffix}").read_bytes()
         assert ArrayEntry.from_json(json.loads(json.dumps(entry.to_json()))) == entry
         mapped = map_array(directory, entry)
         assert mapped.dtype == np.dtype(dtype)
@@ -109,10 +110,10 @@ def test_missing_file_is_named(tmp_path):
 def test_file_removed_while_it_is_opened_is_missing(tmp_path, monkeypatch):
     (tmp_path / "codes").write_bytes(bytes(8))
 
-    def raise_not_found(path, **_):
+    def raise_not_found(path, *_):
         raise FileNotFoundError(2, "No such file or directory", str(path))
 
-    monkeypatch.setattr(np, "memmap", raise_not_found)
+    monkeypatch.setattr(files.os, "open", raise_not_found)
     with pytest.raises(ValueError, match="codes is missing, so the index is damaged"):
         map_array(tmp_path, ArrayEntry("codes", "|u1", (8,), ""))
 
@@ -121,7 +122,7 @@ def test_file_removed_while_it_is_opened_is_missing(tmp_path, monkeypatch):
 @given(docnos=st.lists(NAMES, min_size=1, max_size=30, unique=True), others=st.lists(NAMES, max_size=10))
 def test_docnos_are_found_by_docid_by_name_and_by_rank(tmp_path_factory, docnos, others):
     directory = tmp_path_factory.mktemp("docnos")
-    stored = Docnos(directory, write_docnos(directory, docnos))
+    stored = Docnos(directory, write_docnos(directory, docnos, ""))
     assert list(stored) == docnos
     assert stored[-1] == docnos[-1]
     assert stored.docids(docnos).tolist() == list(range(len(docnos)))
@@ -132,7 +133,7 @@ def test_docnos_are_found_by_docid_by_name_and_by_rank(tmp_path_factory, docnos,
 
 def test_docnos_with_the_same_hash_are_distinguished(tmp_path, monkeypatch):
     monkeypatch.setattr(docnos_module, "_hashes", lambda encoded: np.zeros(len(encoded), dtype=np.uint64))
-    stored = Docnos(tmp_path, write_docnos(tmp_path, ["a", "b", "c"]))
+    stored = Docnos(tmp_path, write_docnos(tmp_path, ["a", "b", "c"], ""))
     assert stored.docids(["c", "a", "z", "b"]).tolist() == [2, 0, -1, 1]
 
 
@@ -145,7 +146,12 @@ def test_missing_and_damaged_manifests_are_distinguished(tmp_path):
             read_meta(tmp_path)
 
 
-def test_unreadable_manifest_is_one_sentence(tmp_path):
-    (tmp_path / META_FILE).mkdir()  # root cannot read it either
+def test_unreadable_manifest_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / META_FILE).write_text("{}")
+
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # root may read everything
     with pytest.raises(OSError, match="Cannot read the index at .*check its permissions"):
         read_meta(tmp_path)

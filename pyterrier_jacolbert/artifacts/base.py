@@ -15,6 +15,8 @@ import pyterrier as pt
 from pyterrier_jacolbert.index.storage.atomic import META_FILE, json_with_digest
 from pyterrier_jacolbert.index.storage.blocks import find_damage
 from pyterrier_jacolbert.index.storage.directory import is_built, named_files, read_consistently
+from pyterrier_jacolbert.index.storage.fields import Fields
+from pyterrier_jacolbert.index.storage.files import size_of
 from pyterrier_jacolbert.index.storage.manifest import (
     PACKAGE,
     ArrayEntry,
@@ -22,6 +24,7 @@ from pyterrier_jacolbert.index.storage.manifest import (
     check_kind,
     entries_from_json,
     read_meta,
+    read_typed,
 )
 
 
@@ -71,7 +74,16 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
         """
         meta = read_meta(self.path)
         check_kind(self.path, meta, self.ARTIFACT_TYPE, (self.ARTIFACT_FORMAT,))
+        read_typed(self.path / META_FILE, self._check_meta, meta)
         return meta
+
+    def _check_meta(self, meta: Mapping[str, Any]) -> None:
+        """Checks the fields of a manifest that this class reads.
+
+        Raises:
+            FieldError: a field has another type, or a name leads out of the index.
+        """
+        entries_from_json(Fields.of(meta).object("files").content)
 
     @property
     def info(self) -> dict[str, Any]:
@@ -126,6 +138,7 @@ class DirectoryArtifact(pt.Artifact, pt.Indexer):
     def _packaged_with(self, meta: Mapping[str, Any]) -> Iterator[tuple[str, str | io.BytesIO]]:
         """Yields the files that a manifest names and, from memory, the manifest, which may be replaced meanwhile."""
         for name in sorted(named_files(entries_from_json(meta["files"]))):
+            size_of(self.path, name)  # a regular file, and not a link out of the index
             yield name, str(self.path / name)
         yield META_FILE, io.BytesIO(json_with_digest(meta).encode("utf-8"))
 

@@ -8,7 +8,7 @@ import functools
 import os
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -85,6 +85,19 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
             ValueError: the manifest is damaged, belongs to an artifact of another kind, or has another format version.
         """
         return Manifest.read(self.path, self.ARTIFACT_FORMAT)
+
+    def _check_meta(self, meta: Mapping[str, Any]) -> None:
+        Manifest.from_json(meta)
+
+    def verify(self) -> None:
+        """Reads every file and compares it with its checksums; then makes every check of opening and searching.
+
+        Raises:
+            ValueError: files are damaged; the message names them with the byte ranges.
+            BlockingIOError: another process changes the index faster than it can be read.
+        """
+        super().verify()
+        read_consistently(self.manifest, lambda manifest: open_reader(self.path, manifest).check_tokens())
 
     def encode_queries(self, texts: list[str]) -> list[np.ndarray]:
         """Encodes queries with the checkpoint of the index.

@@ -191,7 +191,7 @@ class ShardedIndex(MultiVectorIndex):
 
         def verify(manifest: Manifest) -> None:
             verify_files(manifest.files)
-            open_reader(self.path, manifest)
+            open_reader(self.path, manifest).check_tokens()
             for shard in set(manifest.shards) - intact:
                 JaColBERTIndex(self.path / shard.folder).verify()
                 intact.add(shard)

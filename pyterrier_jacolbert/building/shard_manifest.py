@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader, concatenated_docnos
 from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE, publish
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
+from pyterrier_jacolbert.index.storage.files import is_folder, remove
 from pyterrier_jacolbert.index.storage.manifest import SHARDED, ArrayEntry, Manifest, ShardEntry, manifest_digest
 
 
@@ -78,15 +79,20 @@ def publish_shards(
 
 
 def sweep_shards(path: Path, manifest: Manifest) -> None:
-    """Removes shards that the manifest does not name, except those of an interrupted build."""
+    """Removes shards that the manifest does not name, except those of an interrupted build; of links, only the link."""
     named = {path / shard.folder for shard in manifest.shards}
     for generation in path.glob("shards-*"):
+        if generation.is_symlink():
+            generation.unlink()
+        if not is_folder(generation):
+            continue
         journal = path / generation.name.replace("shards", "data") / JOURNAL_FILE
         if journal.is_file():
             continue
         for folder in [*generation.glob("*"), *generation.glob(".*")]:
             if folder not in named:
-                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove(folder)
         if not any(generation.iterdir()):
             generation.rmdir()
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from pyterrier_jacolbert.index.checks import check_build
 from pyterrier_jacolbert.index.codecs.registry import codec_of, encode_in_threads, nearest_in_threads
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, to_float32
 from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, train_codec
@@ -27,7 +28,7 @@ from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.journal import BuildSettings, Journal, first_difference
 from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
-from pyterrier_jacolbert.index.storage.atomic import read_json, replace_json
+from pyterrier_jacolbert.index.storage.atomic import replace_json
 from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE, begin_folder
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, ReadingSettings
@@ -58,15 +59,16 @@ class Builder:
         self._directory = directory
         self._folder = folder
         fresh = Journal(settings, dict(origin))
-        content = read_json(directory / folder / JOURNAL_FILE)
-        if content is None:
+        journal = Journal.read(directory, folder)
+        if journal is None:
             begin_folder(directory, folder, fresh.to_json())
-        journal = fresh if content is None else Journal.from_json(content)
+            journal = fresh
         if difference := first_difference(journal.head(), fresh.head()):
             raise ValueError(
                 f"The interrupted build in {directory} was started with {difference}; give the same settings to "
                 "resume it, or start again with mode='overwrite'."
             )
+        check_build(directory, folder, journal)
         self._journal = journal
         self._arrays = ArraySet(directory, folder, journal.arrays)
 
@@ -77,10 +79,9 @@ class Builder:
         Raises:
             FileNotFoundError: there is no build.
         """
-        content = read_json(directory / folder / JOURNAL_FILE)
-        if content is None:
+        journal = Journal.read(directory, folder)
+        if journal is None:
             raise FileNotFoundError(f"There is no build in {directory / folder}; encode its documents first.")
-        journal = Journal.from_json(content)
         return cls(directory, folder, journal.settings, journal.origin)
 
     @property

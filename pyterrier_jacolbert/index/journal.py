@@ -5,10 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from pyterrier_jacolbert.index.codecs.training import CodecSettings
-from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, entries_from_json, entries_to_json
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DIM, MAX_DOCUMENTS
+from pyterrier_jacolbert.index.storage.atomic import read_json
+from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE
+from pyterrier_jacolbert.index.storage.fields import Fields
+from pyterrier_jacolbert.index.storage.files import check_folders
+from pyterrier_jacolbert.index.storage.manifest import (
+    ArrayEntry,
+    check_recorded_model,
+    entries_from_json,
+    entries_to_json,
+    read_typed,
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +32,22 @@ class BuildSettings(CodecSettings):
     """
 
     store_text: bool = False
+
+    @classmethod
+    def from_fields(cls, given: Fields) -> Self:
+        """Reads settings of a build.
+
+        Raises:
+            FieldError: a field is missing, unknown, has another type or is out of its range.
+        """
+        Fields.of(given.content, given.place, [part.name for part in dataclasses.fields(cls)])
+        return cls(
+            compression=given.choice("compression", ("auto", *COMPRESSIONS)),
+            n_centroids=given.optional(lambda name: given.whole(name, least=1), "n_centroids"),
+            sample_tokens=given.whole("sample_tokens", least=1),
+            seed=given.whole("seed"),
+            store_text=given.flag("store_text"),
+        )
 
 
 @dataclass(frozen=True)
@@ -49,14 +77,41 @@ class Journal:
     model: Mapping[str, Any] | None = None
 
     @classmethod
+    def read(cls, directory: Path, folder: str) -> Self | None:
+        """Reads the journal of a build; returns None if there is none.
+
+        Args:
+            directory: of the index.
+            folder: of the build, within the directory.
+
+        Raises:
+            ValueError: the journal is damaged.
+        """
+        check_folders(directory, f"{folder}/{JOURNAL_FILE}")
+        path = directory / folder / JOURNAL_FILE
+        content = read_json(path)
+        return None if content is None else read_typed(path, cls.from_json, content)
+
+    @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Reads a journal from JSON values."""
-        known = {
-            "settings": BuildSettings(**content["settings"]),
-            "arrays": entries_from_json(content["arrays"]),
-            "parameters": entries_from_json(content["parameters"]),
-        }
-        return cls(**{**content, **known})
+        """Reads a journal from JSON values.
+
+        Raises:
+            FieldError: a field is missing, has another type or is out of its range.
+        """
+        given = Fields.of(content, known=[part.name for part in dataclasses.fields(cls)])
+        model = given.optional(given.object, "model")
+        return cls(
+            settings=BuildSettings.from_fields(given.object("settings")),
+            origin=given.object("origin").content,
+            documents=given.whole("documents", most=MAX_DOCUMENTS),
+            encoded=given.flag("encoded"),
+            dim=given.optional(lambda name: given.whole(name, least=1, most=MAX_DIM), "dim"),
+            arrays=entries_from_json(given.object("arrays").content, "arrays"),
+            compression=given.optional(lambda name: given.choice(name, COMPRESSIONS), "compression"),
+            parameters=entries_from_json(given.object("parameters").content, "parameters"),
+            model=None if model is None else check_recorded_model(model),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Returns the journal as JSON values."""

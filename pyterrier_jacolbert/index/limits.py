@@ -6,6 +6,10 @@ from __future__ import annotations
 TORCH_DTYPES = ("float32", "float16", "bfloat16", "int8")
 #: Docids have 32 bits.
 MAX_DOCUMENTS = 2**32 - 1
+#: Most dimensions of a vector: a rotation of so many takes half a gigabyte while it is computed.
+MAX_DIM = 8192
+#: Centroid ids have 16 bits.
+MAX_CENTROIDS = 65_536
 COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from pyterrier_jacolbert.index.checks import open_arrays
 from pyterrier_jacolbert.index.codecs.registry import codec_of
-from pyterrier_jacolbert.index.codecs.residual import ResidualCodec
-from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
+from pyterrier_jacolbert.index.codecs.residual import ResidualCodec, check_centroid_ids
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, check_scales
 from pyterrier_jacolbert.index.search.exact import ExactScorer, Scorer, TokenVectors
-from pyterrier_jacolbert.index.storage.arrays import map_array, map_starts
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
 from pyterrier_jacolbert.index.threads import cached_attribute
@@ -44,19 +44,17 @@ class IndexReader:
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
+        maps = open_arrays(directory, manifest)
         self.manifest = manifest
-        maps = {name: map_array(directory, entry) for name, entry in manifest.files.items()}
         self.parameters: Mapping[str, np.ndarray] = {name: maps[name] for name in manifest.parameters}
         self.codec = codec_of(manifest.compression, manifest.dim, self.parameters)
         self.columns: Mapping[str, np.ndarray] = {name: maps[name] for name in self.codec.columns}
-        n_tokens = len(next(iter(self.columns.values())))
-        self.starts = map_starts(directory, manifest.files["starts"], n_tokens)
+        self.starts = maps["starts"]
         self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
         self.docnos = Docnos(directory, manifest.files, self.deleted)
         self.texts: tuple[np.ndarray, np.ndarray] | None = None
         if "text_bytes" in maps:
-            text_starts = map_starts(directory, manifest.files["text_starts"], len(maps["text_bytes"]))
-            self.texts = maps["text_bytes"], text_starts
+            self.texts = maps["text_bytes"], maps["text_starts"]
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -90,6 +88,18 @@ class IndexReader:
     def decode(self, rows: Any) -> np.ndarray:
         """Returns the vectors of the given tokens: float32 ``(n, dim)``."""
         return self.codec.decode({name: column[rows] for name, column in self.columns.items()})
+
+    def check_tokens(self) -> None:
+        """Checks the values of all token vectors by which others are found or multiplied: centroid ids and scales.
+
+        Raises:
+            ValueError: an id is out of range, or a scale is negative or not finite.
+        """
+        centroids = self.parameters.get("centroids")
+        if centroids is not None:
+            check_centroid_ids(self.columns["centroid_ids"], len(centroids))
+        if "scales" in self.columns:
+            check_scales(self.columns["scales"])
 
     @cached_attribute
     def scorer(self) -> Scorer:

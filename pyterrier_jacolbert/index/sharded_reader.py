@@ -14,9 +14,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from pyterrier_jacolbert.index.checks import open_tables
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.search.exact import ExactScorer, Scorer
-from pyterrier_jacolbert.index.storage.arrays import map_array
+from pyterrier_jacolbert.index.storage.atomic import META_FILE
 from pyterrier_jacolbert.index.storage.concatenated import (
     ConcatenatedArray,
     bounds_of,
@@ -24,6 +25,7 @@ from pyterrier_jacolbert.index.storage.concatenated import (
 )
 from pyterrier_jacolbert.index.storage.directory import is_built, read_consistently
 from pyterrier_jacolbert.index.storage.docnos import Docnos
+from pyterrier_jacolbert.index.storage.files import check_folders
 from pyterrier_jacolbert.index.storage.manifest import SHARDED, Manifest, ShardEntry, manifest_digest
 from pyterrier_jacolbert.index.threads import cached_attribute
 
@@ -47,6 +49,8 @@ class ShardedIndexReader(IndexReader):
     """
 
     def __init__(self, directory: Path, manifest: Manifest, parts: Sequence[IndexReader]) -> None:
+        shards = [(directory / entry.folder, part.manifest) for entry, part in zip(manifest.shards, parts, strict=True)]
+        tables = open_tables(directory, manifest, shards)
         self.manifest = manifest
         self.parts = list(parts)
         self.parameters = parts[0].parameters
@@ -56,15 +60,10 @@ class ShardedIndexReader(IndexReader):
             name: ConcatenatedArray([part.columns[name] for part in parts]) for name in parts[0].columns
         }
         self.starts = concatenate_starts([part.starts for part in parts])
-        deleted = [map_array(directory, manifest.files["deleted"])] if "deleted" in manifest.files else []
+        deleted = [tables["deleted"]] if "deleted" in tables else []
         deleted += [part.deleted + np.uint32(first) for part, first in zip(parts, self.bounds, strict=False)]
         self.deleted = np.unique(np.concatenate(deleted)).astype(np.uint32)
         self.docnos = Docnos(directory, manifest.files, self.deleted, concatenated_docnos(parts))
-        if len(self.docnos) != len(self):
-            raise ValueError(
-                f"{directory} names {len(self.docnos)} documents and its shards hold {len(self)}, so the index is "
-                "damaged; build or fetch it again."
-            )
         self.texts: Any = None
         texts = [part.texts for part in parts if part.texts is not None]
         if len(texts) == len(parts):
@@ -87,6 +86,11 @@ class ShardedIndexReader(IndexReader):
     def of_manifest(cls, directory: Path, manifest: Manifest) -> Self:
         """Opens the shards that a manifest names; see :meth:`open`."""
         return cls(directory, manifest, [_open_shard(directory, entry) for entry in manifest.shards])
+
+    def check_tokens(self) -> None:
+        """Checks the values of the token vectors of all shards; see :meth:`IndexReader.check_tokens`."""
+        for part in self.parts:
+            part.check_tokens()
 
     def shard_views(self) -> list[IndexReader]:
         """Returns the readers of the shards, where documents deleted from the whole index are deleted, too."""
@@ -142,6 +146,7 @@ def _open_shard(directory: Path, entry: ShardEntry) -> IndexReader:
         ValueError: the shard is missing or was changed on its own.
     """
     path = directory / entry.folder
+    check_folders(directory, f"{entry.folder}/{META_FILE}")
     if not is_built(path):
         raise ValueError(f"{path} is missing, so the index {directory} is damaged; build or fetch it again.")
     if manifest_digest(path) != entry.digest:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pyterrier_jacolbert.index.kernels.query_layout import WIDTH
+from pyterrier_jacolbert.index.limits import MAX_CENTROIDS
 from pyterrier_jacolbert.index.threads import by_rows, in_threads
 
 #: Up to this number of centroids, a vector is compared with all of them; beyond, with those of its nearest groups.
@@ -17,7 +18,6 @@ _NEAREST_GROUPS = 8
 #: Vectors that are sorted by group at once, and rows of a matrix product.
 _SORTED_ROWS = 2**16
 _PRODUCT_ROWS = 512
-MAX_CENTROIDS = 65_536
 #: Up to this number of centroids, k-means runs in one step.
 _MAX_ONE_STEP_CENTROIDS = 1024
 _ITERATIONS = 4

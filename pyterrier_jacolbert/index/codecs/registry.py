@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Codec
-from pyterrier_jacolbert.index.codecs.residual import BITS, ResidualCodec
+from pyterrier_jacolbert.index.codecs.residual import ResidualCodec
 from pyterrier_jacolbert.index.codecs.scalar import Float16Codec, Int8Codec, to_float32
 from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_choice
+from pyterrier_jacolbert.index.storage.layout import BITS
 from pyterrier_jacolbert.index.threads import by_rows
 
 

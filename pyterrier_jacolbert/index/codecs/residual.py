@@ -19,13 +19,12 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Column
 from pyterrier_jacolbert.index.codecs.kmeans import Centroids, cluster, nearest
+from pyterrier_jacolbert.index.storage.layout import BITS
 from pyterrier_jacolbert.index.threads import cached_attribute
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.index.codecs.kernels import ResidualTables
 
-#: Bits per dimension of a residual by compression.
-BITS = {"4bit": 4, "2bit": 2, "1bit": 1}
 #: Range of length factors. A residual with the minimum is ignored.
 _MIN_LENGTH, _MAX_LENGTH = 1e-6, 1e6
 #: Residuals that reconstruction levels, standard deviations and ranges are estimated from.

@@ -12,6 +12,9 @@ from pyterrier_jacolbert.index.codecs.kmeans import Centroids
 from pyterrier_jacolbert.index.kernels.query_layout import ZERO_POINT
 from pyterrier_jacolbert.index.threads import cached_attribute
 
+#: Bits of infinity in float16.
+_INFINITY_BITS = 0x7C00
+
 
 @dataclass(frozen=True)
 class Float16Codec:
@@ -89,6 +92,17 @@ class Int8Codec:
     def _nearest(self) -> Centroids:
         assert self.centroids is not None
         return Centroids(self.centroids)
+
+
+def check_scales(scales: np.ndarray) -> None:
+    """Checks that scales, float16 ``(n,)``, are finite and not negative.
+
+    Raises:
+        ValueError: one is not, so the index is damaged.
+    """
+    # The bits of such numbers, as integers, are those below infinity's.
+    if len(scales) and scales.view(np.uint16).max() >= _INFINITY_BITS:
+        raise ValueError("A scale is not a finite number, so the index is damaged; build or fetch it again.")
 
 
 def cosine_transform(dim: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.kmeans import Centroids, cluster
-from pyterrier_jacolbert.index.codecs.residual import ResidualCodec
+from pyterrier_jacolbert.index.codecs.residual import ResidualCodec, check_centroid_ids
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
 from pyterrier_jacolbert.index.search.exact import StoredVectors
 from pyterrier_jacolbert.index.threads import cached_attribute
@@ -54,6 +54,7 @@ class CentroidIDF:
             rows = slice(vectors.starts[first], vectors.starts[end])
             if nearest is None:
                 ids = np.asarray(vectors.columns["centroid_ids"][rows])
+                check_centroid_ids(ids, len(centroids))
             else:
                 ids = nearest.nearest(vectors.decode(rows))
             documents = np.repeat(np.arange(end - first), np.diff(vectors.starts[first : end + 1]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.residual import ResidualCodec, check_centroid_ids
-from pyterrier_jacolbert.index.codecs.scalar import Int8Codec
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, check_scales
 from pyterrier_jacolbert.index.kernels.arguments import Documents, Int8Codes, ResidualCodes
 from pyterrier_jacolbert.index.kernels.centroid_scores import dot_int8, matmul, quantize_table, score_centroids
 from pyterrier_jacolbert.index.kernels.maxsim import LAYOUTS, maxsim_int8, maxsim_residual
@@ -212,6 +212,7 @@ class Int8Scorer(QuantizedScorer):
     def __init__(self, columns: Mapping[str, np.ndarray], starts: np.ndarray, codec: Int8Codec) -> None:
         centroids = None if codec.centroids is None else codec.centroids.astype(np.float32)
         super().__init__(starts, centroids, columns.get("centroid_ids"))
+        check_scales(columns["scales"])
         codes = _pad_to_tiles(columns["codes"]) if len(columns["codes"]) < TILE_ROWS else columns["codes"]
         self._codes = Int8Codes(codes, columns["scales"].view(np.uint16))
         self._rotation = codec.rotation
@@ -266,7 +267,7 @@ class ResidualScorer(QuantizedScorer):
     def __init__(self, columns: Mapping[str, np.ndarray], starts: np.ndarray, codec: ResidualCodec) -> None:
         super().__init__(starts, codec.centroids.astype(np.float32), columns["centroid_ids"])
         self._codec = codec
-        self._top_level = np.abs(codec.reconstruction_levels).max()
+        self._top_level = np.abs(codec.reconstruction_levels).max() or np.float32(1)
         levels = np.zeros(16, dtype=np.uint8)
         scaled = codec.reconstruction_levels / self._top_level * 127
         levels[: len(scaled)] = np.rint(scaled) + ZERO_POINT

@@ -11,15 +11,13 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from pyterrier_jacolbert.index.storage.atomic import disk_space_for
 from pyterrier_jacolbert.index.storage.blocks import BLOCK_BYTES, SUM_BYTES, block_digest, sums_file
+from pyterrier_jacolbert.index.storage.files import damaged, open_to_append, open_to_read
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Entries
-
-_DAMAGED = "so the index is damaged; build or fetch it again."
 
 
 class GrowingArray:
@@ -36,7 +34,7 @@ class GrowingArray:
         rows: number of rows of an existing file that count; what follows them is cut off.
 
     Raises:
-        ValueError: the file is shorter than ``rows``.
+        ValueError: the file is shorter than ``rows``, or lies behind a symbolic link.
     """
 
     def __init__(
@@ -48,10 +46,8 @@ class GrowingArray:
         self.rows = rows
         self._row_bytes = self.dtype.itemsize * math.prod(self.row_shape)
         size = rows * self._row_bytes
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = _open_truncated(path, size)
-        self._sums = _open_truncated(directory / sums_file(name), size // BLOCK_BYTES * SUM_BYTES)
+        self._file = open_to_append(directory, name, size)
+        self._sums = open_to_append(directory, sums_file(name), size // BLOCK_BYTES * SUM_BYTES)
         self._filled = size % BLOCK_BYTES
         self._digest = block_digest()
         if self._filled:
@@ -160,19 +156,16 @@ def map_array(directory: Path, entry: ArrayEntry) -> np.ndarray:
     """Maps the rows of a file that its entry names, read-only.
 
     Raises:
-        ValueError: the file is missing, or shorter than its entry states.
+        ValueError: the file is missing, lies behind a symbolic link, or is shorter than its entry states.
     """
     path, expected = directory / entry.file, entry.nbytes
-    state = "is missing"
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # also if a writer removes it at this moment
-        found = path.stat().st_size
-        if found >= expected:
-            if expected == 0:
-                return np.empty(entry.shape, dtype=entry.dtype)  # an empty file cannot be mapped
-            mapped = np.memmap(path, dtype=entry.dtype, mode="r", shape=entry.shape)
-            return np.asarray(mapped)  # slices of a plain array are cheaper
-        state = f"has {found} bytes, not {expected}"
-    raise ValueError(f"{path} {state}, {_DAMAGED}")
+    with open_to_read(directory, entry.file) as file:
+        if (found := os.fstat(file.fileno()).st_size) < expected:
+            raise damaged(path, f"has {found} bytes, not {expected}")
+        if expected == 0:
+            return np.empty(entry.shape, dtype=entry.dtype)  # an empty file cannot be mapped
+        mapped = np.memmap(file, dtype=entry.dtype, mode="r", shape=entry.shape)
+        return np.asarray(mapped)  # slices of a plain array are cheaper
 
 
 def map_starts(directory: Path, entry: ArrayEntry, count: int) -> np.ndarray:
@@ -185,21 +178,5 @@ def map_starts(directory: Path, entry: ArrayEntry, count: int) -> np.ndarray:
     """
     starts = map_array(directory, entry)
     if not len(starts) or starts[0] != 0 or starts[-1] != count or (starts[1:] < starts[:-1]).any():
-        raise ValueError(f"{directory / entry.file} does not ascend from 0 to {count}, {_DAMAGED}")
+        raise damaged(directory / entry.file, f"does not ascend from 0 to {count}")
     return starts
-
-
-def _open_truncated(path: Path, size: int) -> IO[bytes]:
-    """Opens a file to append to, truncated to a size.
-
-    Raises:
-        ValueError: it is shorter.
-    """
-    file = path.open("r+b" if path.exists() else "w+b")
-    file.seek(0, os.SEEK_END)
-    if (found := file.tell()) < size:
-        file.close()
-        raise ValueError(f"{path} has {found} bytes, not {size}, {_DAMAGED}")
-    file.truncate(size)
-    file.seek(size)
-    return file

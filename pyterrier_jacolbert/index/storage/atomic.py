@@ -17,11 +17,15 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from pyterrier_jacolbert.index.storage.files import damaged, is_file, open_to_replace
+
 #: PyTerrier reads this file to find the class of an artifact. It is written last, so a folder without it is no index.
 META_FILE = "pt_meta.json"
 _DIGEST_BYTES = 8
 #: How the names of folders end that are being written, and that are being replaced.
 _BUILDING, _REPLACED = ".building", ".replaced"
+#: Most bytes of a JSON file of an index: a shard takes some 100 in a manifest.
+LONGEST_JSON = 2**28
 
 
 @contextlib.contextmanager
@@ -40,7 +44,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     temporary = temporary_name(path)
     try:
-        with temporary.open(mode, encoding=None if "b" in mode else "utf-8") as file:
+        with open_to_replace(temporary, mode) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -194,22 +198,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Reads a JSON file that :func:`replace_json` wrote; returns None if there is none.
 
     Raises:
-        ValueError: the content is not what was written.
+        ValueError: the content is not what was written, or the path is a symbolic link.
     """
     try:
+        if not is_file(path):
+            return None
+        if path.stat().st_size > LONGEST_JSON:
+            raise damaged(path, f"has more than {LONGEST_JSON >> 20} MiB")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError:
         text = ""
-    content: dict[str, Any] | None
     try:
-        content = json.loads(text)
+        content: dict[str, Any] = json.loads(text)
         content.pop("digest")
-    except (ValueError, AttributeError, KeyError, TypeError):
-        content = None
-    if content is None or json_with_digest(content) != text:
-        raise ValueError(f"{path} is not what was written, so the index is damaged; build or fetch it again.")
+        unchanged = json_with_digest(content) == text
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        unchanged = False
+    if not unchanged:
+        raise damaged(path, "is not what was written")
     return content
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pyterrier_jacolbert.index.storage.files import is_file, open_to_append, open_to_read
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry
 
 #: Bytes per checksum.
@@ -53,7 +53,7 @@ def sums_file(file: str) -> str:
 
 def seal_file(directory: Path, name: str) -> ArrayEntry:
     """Checksums a file written by other code, flushes both to disk and returns its entry, as an array of bytes."""
-    with (directory / name).open("rb") as file, (directory / sums_file(name)).open("wb") as sums:
+    with open_to_read(directory, name) as file, open_to_append(directory, sums_file(name), 0) as sums:
         size, rest = 0, b""
         while block := file.read(BLOCK_BYTES):
             size, rest = size + len(block), block_digest(block).digest()
@@ -86,14 +86,15 @@ def find_damage(directory: Path, entries: Iterable[ArrayEntry]) -> Iterator[Dama
 
 
 def _damage_of(directory: Path, entry: ArrayEntry) -> Iterator[Damage]:
-    name, size = entry.file, math.prod(entry.shape) * np.dtype(entry.dtype).itemsize
-    path, sums = directory / name, directory / sums_file(name)
-    if not path.is_file():
+    name, size = entry.file, entry.nbytes
+    if not is_file(directory / name):
         yield Damage(name, 0, size, "the file is missing")
         return
-    whole = size // BLOCK_BYTES
-    recorded = sums.read_bytes() if sums.is_file() else b""
-    with path.open("rb") as file:
+    whole, recorded = size // BLOCK_BYTES, b""
+    if is_file(directory / sums_file(name)):
+        with open_to_read(directory, sums_file(name)) as sums:
+            recorded = sums.read(whole * SUM_BYTES)
+    with open_to_read(directory, name) as file:
         for number in range(whole + bool(size % BLOCK_BYTES)):
             first, end = number * BLOCK_BYTES, min((number + 1) * BLOCK_BYTES, size)
             content = file.read(end - first)

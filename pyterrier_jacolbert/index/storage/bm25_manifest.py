@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pyterrier_jacolbert._version import __version__
+from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.atomic import META_FILE
+from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
 from pyterrier_jacolbert.index.storage.manifest import (
+    MAX_GENERATION,
     Entries,
     check_kind,
     entries_from_json,
     entries_to_json,
     header,
     read_meta,
+    read_typed,
 )
 
 #: Artifact type and format.
 SPARSE, BM25 = "sparse_index", "jabm25"
 #: Settings of indexes that were built before there was a choice, and that do not record them.
 _UNRECORDED: dict[str, Any] = {"analyzer": "mecab", "normalize": ()}
+
+#: Names that :mod:`pyterrier_jacolbert.japanese` knows, which lies above this package.
+_ANALYZERS = ("mecab", "sudachi")
+_FOLDS = ("dashes", "waves", "kanji", "numbers", "long_vowels")
 
 
 @dataclass(frozen=True)
@@ -80,25 +88,33 @@ class BM25Manifest:
         """
         content = read_meta(directory)
         check_kind(directory, content, SPARSE, (BM25,))
-        try:
-            return cls.from_json(content)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"{directory / META_FILE} is damaged ({error!r} is missing or of the wrong type); build or fetch the "
-                "index again."
-            ) from None
+        return read_typed(directory / META_FILE, cls.from_json, content)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Reads a manifest from JSON values."""
-        settings = {part.name: {**_UNRECORDED, **content}[part.name] for part in fields(BM25Settings)}
+        """Reads a manifest from JSON values.
+
+        Raises:
+            FieldError: a field is missing, has another type or is out of its range.
+        """
+        given = Fields.of({**_UNRECORDED, **content})
+        tokenizer, normalize = given.object("tokenizer"), given.texts("normalize")
+        if unknown := sorted(set(normalize) - set(_FOLDS)):
+            raise FieldError(f"normalize names {unknown[0][:60]!r}")
         return cls(
-            documents=int(content["documents"]),
-            settings=BM25Settings(**{**settings, "normalize": tuple(settings["normalize"])}),
-            tokenizer=dict(content["tokenizer"]),
-            files=entries_from_json(content["files"]),
-            generation=int(content.get("generation", 1)),
-            package_version=str(content["package_version"]),
+            documents=given.whole("documents", most=MAX_DOCUMENTS),
+            settings=BM25Settings(
+                text_field=given.text("text_field"),
+                title_field=given.optional(given.text, "title_field"),
+                k1=given.number("k1", least=0),
+                b=given.number("b", least=0, most=1),
+                analyzer=given.choice("analyzer", _ANALYZERS),
+                normalize=normalize,
+            ),
+            tokenizer={name: tokenizer.text(name) for name in tokenizer.content},
+            files=entries_from_json(given.object("files").content),
+            generation=given.optional(lambda name: given.whole(name, least=1, most=MAX_GENERATION), "generation") or 1,
+            package_version=given.text("package_version"),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pyterrier_jacolbert.index.storage.atomic import (
     temporary_name,
 )
 from pyterrier_jacolbert.index.storage.blocks import sums_file
+from pyterrier_jacolbert.index.storage.files import is_file, is_folder, open_to_replace, remove
 from pyterrier_jacolbert.index.storage.manifest import Entries, Manifest
 
 #: What to do with a path that may exist.
@@ -62,19 +63,22 @@ def writing(directory: Path) -> Iterator[None]:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        is_file(directory / _LOCK_FILE)  # not a link, which opening it would follow
         lock = filelock.FileLock(directory / _LOCK_FILE, timeout=0)
         lock.acquire()
     except filelock.Timeout:
         owner = "another process"
         with contextlib.suppress(FileNotFoundError):  # it may have finished by now
-            owner = (directory / _OWNER_FILE).read_text(encoding="utf-8")
+            if is_file(directory / _OWNER_FILE):
+                owner = (directory / _OWNER_FILE).read_text(encoding="utf-8", errors="replace")
         raise BlockingIOError(
             f"{directory} is being written by {owner}; wait for it, or end it, and try again."
         ) from None
     except OSError as error:
         raise cannot_write(directory, error) from None
     try:
-        (directory / _OWNER_FILE).write_text(f"process {os.getpid()} of {_user()}", encoding="utf-8")
+        with open_to_replace(directory / _OWNER_FILE, "w") as owner_file:
+            owner_file.write(f"process {os.getpid()} of {_user()}")
         yield
     finally:
         (directory / _OWNER_FILE).unlink(missing_ok=True)
@@ -163,7 +167,7 @@ def remove_if_empty(directory: Path) -> None:
 def begin_folder(directory: Path, folder: str, journal: Mapping[str, Any]) -> None:
     """Creates the folder of a build together with its journal, in one step."""
     side = directory / f".{folder}.beginning"
-    shutil.rmtree(side, ignore_errors=True)
+    remove(side)
     side.mkdir(parents=True)
     replace_json(side / JOURNAL_FILE, journal)
     side.rename(directory / folder)
@@ -176,7 +180,7 @@ def discard_folder(directory: Path, folder: str) -> None:
     It is renamed first, so that a process that is killed meanwhile leaves no folder without its journal.
     """
     side = directory / f".{folder}.beginning"
-    shutil.rmtree(side, ignore_errors=True)
+    remove(side)
     (directory / folder).rename(side)
     shutil.rmtree(side, ignore_errors=True)
 
@@ -190,23 +194,27 @@ def publish(directory: Path, manifest: PublishedManifest) -> None:
 
 
 def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
-    """Removes files that no manifest names from the folders of an index.
+    """Removes files that no manifest names from the folders of an index; of symbolic links, only the link.
 
     Interrupted builds and files of other origin stay.
     """
     named = set() if manifest is None else named_files(manifest.files)
-    journals = [temporary_name(folder / JOURNAL_FILE) for folder in directory.glob("data-*")]
+    folders = [folder for folder in directory.glob("data-[0-9]*") if folder.name.removeprefix("data-").isdigit()]
+    for link in [folder for folder in folders if folder.is_symlink()]:
+        link.unlink()
+    folders = [folder for folder in folders if is_folder(folder)]
+    journals = [temporary_name(folder / JOURNAL_FILE) for folder in folders]
     for side in (temporary_name(directory / META_FILE), *journals):
         side.unlink(missing_ok=True)  # left by a writer that was killed before the rename
     for folder in directory.glob(".data-*.beginning"):
-        shutil.rmtree(folder)
-    for folder in directory.glob("data-*"):
+        remove(folder)
+    for folder in folders:
         if any(name.startswith(f"{folder.name}/") for name in named):
             for file in folder.iterdir():
                 if f"{folder.name}/{file.name}" not in named:
-                    file.unlink()
+                    remove(file)
         elif not (folder / JOURNAL_FILE).is_file():
-            shutil.rmtree(folder)
+            remove(folder)
 
 
 def next_folder(manifest: PublishedManifest | None) -> str:
@@ -218,7 +226,8 @@ def interrupted_build(directory: Path, manifest: PublishedManifest | None) -> st
     """Returns the folder of a build that was begun and is not part of the index, or None."""
     named = set() if manifest is None else named_files(manifest.files)
     for journal in sorted(directory.glob(f"data-*/{JOURNAL_FILE}")):
-        if not any(name.startswith(f"{journal.parent.name}/") for name in named):
+        inside = is_folder(journal.parent) and is_file(journal)
+        if inside and not any(name.startswith(f"{journal.parent.name}/") for name in named):
             return journal.parent.name
     return None
 

@@ -1,70 +1,42 @@
 """The manifest of an index, ``pt_meta.json``: it names every file of the index and how much of each counts.
 
-PyTerrier reads the first fields to find the class of an artifact. A manifest is checked once, where it is read.
+PyTerrier reads the first fields to find the class of an artifact. A manifest may come from anyone: the type of every
+field and the names of all files are checked once, where it is read.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
+from typing import Any, Self, TypeVar
 
 from pyterrier_jacolbert._version import __version__
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DIM, MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.atomic import META_FILE, json_digest, read_json
+from pyterrier_jacolbert.index.storage.entries import ArrayEntry as ArrayEntry
+from pyterrier_jacolbert.index.storage.entries import Entries as Entries
+from pyterrier_jacolbert.index.storage.entries import entries_from_json as entries_from_json
+from pyterrier_jacolbert.index.storage.entries import entries_to_json as entries_to_json
+from pyterrier_jacolbert.index.storage.entries import is_digest
+from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
+from pyterrier_jacolbert.index.storage.layout import Sizes, check_sharded_layout, check_single_layout
 
 PACKAGE = "pyterrier-jacolbert"
 FORMAT_VERSION = 1
 #: Artifact types and formats.
 MULTI_VECTOR, SINGLE, SHARDED = "multivec_index", "jacolbert", "jacolbert_shards"
+#: Name of the folder of a shard: no part of it leads out of the index.
+_SHARD = re.compile(r"shards-[1-9][0-9]{0,14}/[0-9]{4,9}", re.ASCII)
+#: Greatest number of a state, which has 15 digits in names.
+MAX_GENERATION = 10**15 - 1
+#: Most tokens of a query or document.
+_MAX_TOKENS = 2**20
+#: What a manifest records of a checkpoint; see ``JaColBERT.settings``.
+_MODEL_FIELDS = ("model", "revision", "query_length", "max_document_length", "truncate_dim", "fingerprint")
 
-
-@dataclass(frozen=True)
-class ArrayEntry:
-    """An array in a file.
-
-    Attributes:
-        file: name of the file, relative to the index.
-        dtype: as numpy writes it, little-endian.
-        shape: of the rows that count; the file may be longer.
-        rest: checksum, in hexadecimal, of what follows the last whole block; "" if nothing does.
-    """
-
-    file: str
-    dtype: str
-    shape: tuple[int, ...]
-    rest: str
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Reads an entry."""
-        return cls(value["file"], value["dtype"], tuple(value["shape"]), value["rest"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the entry as JSON values."""
-        return {"file": self.file, "dtype": self.dtype, "shape": list(self.shape), "rest": self.rest}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the rows that count."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-#: The files of an index by the name of their content.
-Entries = Mapping[str, ArrayEntry]
-
-
-def entries_from_json(value: Mapping[str, Any]) -> dict[str, ArrayEntry]:
-    """Reads the entries of several arrays by name."""
-    return {name: ArrayEntry.from_json(entry) for name, entry in value.items()}
-
-
-def entries_to_json(entries: Entries) -> dict[str, Any]:
-    """Returns the entries of several arrays as JSON values."""
-    return {name: entry.to_json() for name, entry in entries.items()}
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -83,6 +55,21 @@ class ShardEntry:
     tokens: int
     digest: str
 
+    @classmethod
+    def from_json(cls, value: object, place: str) -> Self:
+        """Reads an entry.
+
+        Raises:
+            FieldError: a field has another type, or the folder's name leads elsewhere.
+        """
+        fields = Fields.of(value, place, ("folder", "documents", "tokens", "digest"))
+        folder, digest = fields.text("folder"), fields.text("digest")
+        if not _SHARD.fullmatch(folder):
+            raise FieldError(f"{place}.folder is {folder[:60]!r}, not a name such as 'shards-1/0001'")
+        if not digest or not is_digest(digest):
+            raise FieldError(f"{place}.digest is {digest[:60]!r}, not a checksum")
+        return cls(folder, fields.whole("documents", most=MAX_DOCUMENTS), fields.whole("tokens"), digest)
+
 
 @dataclass(frozen=True)
 class ReadingSettings:
@@ -99,6 +86,20 @@ class ReadingSettings:
     title_field: str | None = None
     store_text: bool = False
     pool_factor: float | None = None
+
+    @classmethod
+    def from_fields(cls, given: Fields) -> Self:
+        """Reads settings; fields of others are left alone.
+
+        Raises:
+            FieldError: a field has another type.
+        """
+        return cls(
+            text_field=given.text("text_field"),
+            title_field=given.optional(given.text, "title_field"),
+            store_text=given.flag("store_text"),
+            pool_factor=given.optional(lambda name: given.number(name, least=1), "pool_factor"),
+        )
 
 
 @dataclass(frozen=True)
@@ -148,32 +149,53 @@ class Manifest:
         """
         content = read_meta(directory)
         check_kind(directory, content, MULTI_VECTOR, formats or (SINGLE, SHARDED))
-        try:
-            return cls.from_json(content)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"{directory / META_FILE} is damaged ({error!r} is missing or of the wrong type); build or fetch the "
-                "index again."
-            ) from None
+        return read_typed(directory / META_FILE, cls.from_json, content)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
-        """Reads a manifest from JSON values."""
-        files = entries_from_json(content["files"])
-        return cls(
-            model=content["model"],
-            settings=ReadingSettings(**content["settings"]),
-            compression=str(content["compression"]),
-            documents=int(content["documents"]),
-            tokens=int(content["tokens"]),
-            dim=int(content["dim"]),
-            parameters=tuple(content["parameters"]),
+        """Reads a manifest from JSON values.
+
+        Raises:
+            FieldError: a field is missing, has another type or is out of its range.
+        """
+        given = Fields.of(content)
+        files = entries_from_json(given.object("files").content)
+        if flat := [entry.file for entry in files.values() if "/" not in entry.file]:
+            raise FieldError(f"files names {flat[0]!r}, which is in no folder")
+        settings = given.object("settings", [part.name for part in fields(ReadingSettings)])
+        model = given.optional(given.object, "model")
+        sharded = given.choice("format", (SINGLE, SHARDED)) == SHARDED
+        shard_entries = given.items("shards") if sharded else []
+        shards = [ShardEntry.from_json(shard, f"shards.{number}") for number, shard in enumerate(shard_entries)]
+        if len({shard.folder for shard in shards}) != max(sharded, len(shards)):
+            raise FieldError("shards names a folder twice, or none")
+        generation = given.optional(lambda name: given.whole(name, least=1, most=MAX_GENERATION), "generation") or 1
+        generation = max(generation, _generation_of_names(files))
+        if generation > MAX_GENERATION:
+            raise FieldError(f"files names a generation above {MAX_GENERATION}")
+        manifest = cls(
+            model=None if model is None else check_recorded_model(model),
+            settings=ReadingSettings.from_fields(settings),
+            compression=given.choice("compression", COMPRESSIONS),
+            documents=given.whole("documents", most=MAX_DOCUMENTS),
+            tokens=given.whole("tokens"),
+            dim=given.whole("dim", least=1, most=MAX_DIM),
+            parameters=given.texts("parameters"),
             files=files,
-            generation=max(int(content.get("generation", 1)), _generation_of_names(files)),
-            shards=tuple(ShardEntry(**shard) for shard in content.get("shards", ())),
-            package_version=str(content["package_version"]),
-            format=str(content["format"]),
+            generation=generation,
+            shards=tuple(shards),
+            package_version=given.text("package_version"),
+            format=SHARDED if sharded else SINGLE,
         )
+        sizes = Sizes(manifest.compression, manifest.dim, manifest.documents, manifest.tokens)
+        if sharded:
+            check_sharded_layout(files, sizes)
+            for name in ("documents", "tokens"):
+                if sum(getattr(shard, name) for shard in shards) != getattr(manifest, name):
+                    raise FieldError(f"{name} is not the sum of the shards'")
+        else:
+            check_single_layout(files, sizes, manifest.parameters, store_text=manifest.settings.store_text)
+        return manifest
 
     def to_json(self) -> dict[str, Any]:
         """Returns the manifest as JSON values, header first."""
@@ -200,6 +222,42 @@ class Manifest:
     def deleted(self) -> int:
         """Number of deleted documents."""
         return self.files["deleted"].shape[0] if "deleted" in self.files else 0
+
+
+def read_typed(path: Path, read: Callable[[Any], _Value], content: object) -> _Value:
+    """Returns what a typed reader makes of the content of a JSON file of an index.
+
+    Args:
+        path: of the file, for the message.
+        read: raises :class:`~pyterrier_jacolbert.index.storage.fields.FieldError` for a field that is not as it must
+            be.
+        content: JSON values.
+
+    Raises:
+        ValueError: it does; the message names the field.
+    """
+    try:
+        return read(content)
+    except FieldError as error:
+        raise ValueError(f"{path} is damaged ({error}); build or fetch the index again.") from None
+
+
+def check_recorded_model(given: Fields) -> dict[str, Any]:
+    """Checks and returns what an index records of the checkpoint that encoded its documents.
+
+    Raises:
+        FieldError: a field has another type.
+    """
+    Fields.of(given.content, given.place, _MODEL_FIELDS)
+    for name in ("model", "revision", "fingerprint"):
+        given.optional(given.text, name)
+    for name, least in (("max_document_length", 4), ("truncate_dim", 1)):
+        given.optional(lambda name, least=least: given.whole(name, least, _MAX_TOKENS), name)  # type: ignore[misc]
+    if isinstance(given.content.get("query_length"), str):
+        given.choice("query_length", ("auto", "dynamic", "evaluator"))
+    else:
+        given.optional(lambda name: given.whole(name, 4, _MAX_TOKENS), "query_length")
+    return dict(given.content)
 
 
 def header(artifact_type: str, artifact_format: str, package_version: str = __version__) -> dict[str, Any]:
@@ -247,16 +305,17 @@ def check_kind(directory: Path, content: Mapping[str, Any], artifact_type: str, 
     Raises:
         ValueError: it is an artifact of another kind, or has a format version that this release does not read.
     """
-    if content.get("type") != artifact_type or content.get("format") not in formats:
+    named = content.get("format")
+    if content.get("type") != artifact_type or not isinstance(named, str) or named not in formats:
         raise ValueError(
-            f"{directory} holds a {content.get('type')}.{content.get('format')} artifact, not a "
+            f"{directory} holds a {str(content.get('type'))[:60]}.{str(named)[:60]} artifact, not a "
             f"{artifact_type}.{formats[0]}; open it with pt.Artifact.load."
         )
-    if content.get("format_version") != FORMAT_VERSION:
+    version, release = (content.get(name) for name in ("format_version", "package_version"))
+    if version != FORMAT_VERSION or isinstance(version, bool):
         raise ValueError(
-            f"{directory} has format version {content.get('format_version')}, of {PACKAGE} "
-            f"{content.get('package_version')}, and {PACKAGE} {__version__} reads version {FORMAT_VERSION}; install "
-            "the former, or build the index again."
+            f"{directory} has format version {str(version)[:60]}, of {PACKAGE} {str(release)[:60]}, and {PACKAGE} "
+            f"{__version__} reads version {FORMAT_VERSION}; install the former, or build the index again."
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -41,7 +42,7 @@ def read_lines(source: str | Path) -> Iterator[tuple[int, str]]:
         yield from _decode(lines, "stdin")
     else:
         with _open(Path(source)) as file:
-            yield from _decode(file, str(source))
+            yield from _decode(_decompressed(file, str(source)), str(source))
 
 
 def read_text(path: str | Path) -> str:
@@ -55,6 +56,14 @@ def read_text(path: str | Path) -> str:
 
 def _open(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _decompressed(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """Yields the lines of a file that may be compressed, and names a file that is cut short or damaged."""
+    try:
+        yield from lines
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name} cannot be decompressed ({error}); get the file again.") from None
 
 
 def _decode(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, str]]:

@@ -1,6 +1,8 @@
 """What the command line prints cannot address a terminal or forge a line, and its JSON stays JSON."""
 
+import gzip
 import json
+import shutil
 import sys
 import unicodedata
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
 
 import pyterrier_jacolbert as pj
 from pyterrier_jacolbert.cli import main
@@ -98,6 +101,53 @@ class TestMessages:
         printed = capsys.readouterr().out
         assert unsafe(printed.replace("\n", "")) == []
         assert r"i\x1b[2J\nforged: every file" in printed
+
+    def test_arguments_that_are_options_by_accident_are_escaped(self, path, capsys):
+        with pytest.raises(SystemExit):
+            main(["delete", str(path), "d", "-\x1b[2J\nforged"])
+        error = capsys.readouterr().err
+        assert unsafe(error.replace("\n", "")) == []
+        assert error.endswith("-\\x1b[2J\\nforged\n")
+
+    def test_warnings_are_one_line(self, path, checkpoint, tmp_path, capsys):
+        model = tmp_path / "other\x1b[2J\u202e"
+        shutil.copytree(checkpoint, model)
+        weights = load_file(model / "model.safetensors")
+        save_file({name: values + 0.01 for name, values in weights.items()}, model / "model.safetensors")
+        assert main(["search", str(path), "山", "--model", str(model)]) == 0
+        error = capsys.readouterr().err
+        assert "UserWarning: JaColBERTIndex(" in error
+        assert "other weights" in error
+        assert unsafe(error.replace("\n", "")) == []
+
+    def test_errors_that_were_not_foreseen_are_escaped(self, path, capsys, monkeypatch):
+        def fail(*_):
+            raise RuntimeError("d\x1b[2J")
+
+        monkeypatch.setattr(pj.JaColBERTIndex, "verify", fail)
+        assert main(["verify", str(path)]) == 1
+        error = capsys.readouterr().err
+        assert "Traceback" in error
+        assert r"RuntimeError: d\x1b[2J" in error
+        assert unsafe(error.replace("\n", "")) == []
+
+    def test_notes_say_how_to_resume(self, tmp_path, checkpoint, capsys):
+        (tmp_path / "d.jsonl").write_text('{"docno": "a", "text": "山"}\n{"docno": "b", "text": 3}\n')
+        arguments = ["--model", str(checkpoint), "--compression", "int8", "--batch-documents", "1"]
+        assert main(["index", str(tmp_path / "d.jsonl"), str(tmp_path / "i"), *arguments]) == 1
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert "'b'" in last
+        assert "1 documents are encoded" in last
+        assert "mode='resume'" in last
+
+    @pytest.mark.parametrize("cut", ["short", "broken", "plain"])
+    def test_compressed_documents_that_are_damaged_are_named(self, tmp_path, capsys, cut):
+        whole = gzip.compress(b"".join(b'{"docno": "%d", "text": "b"}\n' % i for i in range(100)))
+        broken = {"short": whole[:-9], "broken": whole[:20] + bytes(4) + whole[24:], "plain": b"{}"}[cut]
+        (tmp_path / "d.jsonl.gz").write_bytes(broken)
+        assert main(["index", str(tmp_path / "d.jsonl.gz"), str(tmp_path / "i"), "--model", "mini"]) == 1
+        (line,) = capsys.readouterr().err.splitlines()[-1:]
+        assert "d.jsonl.gz cannot be decompressed" in line
 
     @pytest.mark.skipif(sys.platform == "win32", reason="file names are bytes elsewhere")
     def test_a_path_that_is_not_utf8_can_be_printed(self, tmp_path, capsys):

@@ -30,10 +30,10 @@ def print_line(text: object, *, file: TextIO | None = None) -> None:
     print(escape(str(text)), file=file or sys.stdout)
 
 
-def print_table(text: str) -> None:
+def print_table(text: str, *, file: TextIO | None = None) -> None:
     """Prints a table or a report: several lines, each escaped with :func:`escape`."""
     for line in text.split("\n"):
-        print_line(line)
+        print_line(line, file=file)
 
 
 def print_json(value: Any, indent: int | None = None) -> None:

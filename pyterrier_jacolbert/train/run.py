@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,6 +155,7 @@ def _checkpoints_to_average(recipe: Recipe, average: Average, folder: Path, aver
 
 def _stage_checkpoint(stage: Stage, folder: Path, which: str) -> Path:
     """Returns the folder of a checkpoint: the final one, that of a step, or the best or second best."""
+    from pyterrier_jacolbert.plots.training import read_log
     from pyterrier_jacolbert.train.progress import LOG_FILE
 
     if not which:
@@ -164,7 +164,7 @@ def _stage_checkpoint(stage: Stage, folder: Path, which: str) -> Path:
         return folder / f"checkpoint-{which}"
     rank = {"best": 0, "second": 1}[which]
     log = folder / LOG_FILE
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    lines = read_log(log) if log.is_file() else []
     measured = [(line["held_out"], line["step"]) for line in lines if "held_out" in line][:-1]
     if len(measured) <= rank:
         raise ValueError(

@@ -1,7 +1,9 @@
 """An index of a stranger is damaged in one clear sentence: nothing of it is mapped, followed, run or believed."""
 
+import io
 import os
 import shutil
+import zlib
 
 import hostile
 import numpy as np
@@ -276,6 +278,186 @@ def test_table_of_arrays_is_what_the_codecs_write(sound, kind):
     }
     parameters = parameter_layouts(reader.codec.compression, with_centroids="centroids" in reader.parameters)
     assert parameters.keys() == reader.parameters.keys()
+
+
+@pytest.fixture(scope="module")
+def sound_bm25(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "bm25"
+    return pj.JapaneseBM25(path).index([{"docno": f"文書{i}", "text": f"山が{i}つ、川が{i % 3}本"} for i in range(12)])
+
+
+@pytest.fixture
+def bm25(sound_bm25, tmp_path):
+    """Path of a copy of a BM25 index."""
+    shutil.copytree(sound_bm25.path, tmp_path / "bm25")
+    return tmp_path / "bm25"
+
+
+def npy(values):
+    """Returns the bytes of an array in numpy's format."""
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def stored(path, name):
+    return np.load(io.BytesIO(hostile.array_of(path, name).tobytes()))
+
+
+def set_bytes(path, name, content):
+    hostile.write_array_of(path, name, np.frombuffer(content, dtype=np.uint8))
+
+
+BM25_FILES = {
+    "documents out of range": ("indices.csc.index.npy", lambda values: npy(np.full_like(values, 12))),
+    "negative documents": ("indices.csc.index.npy", lambda values: npy(np.full_like(values, -1))),
+    "documents of another type": ("indices.csc.index.npy", lambda values: npy(values.astype(np.float32))),
+    "words that descend": ("indptr.csc.index.npy", lambda values: npy(values[::-1].copy())),
+    "words beyond the scores": ("indptr.csc.index.npy", lambda values: npy(values + 5)),
+    "no words": ("indptr.csc.index.npy", lambda values: npy(values[:0])),
+    "scores that are not finite": ("data.csc.index.npy", lambda values: npy(values * np.nan)),
+    "scores in a matrix": ("data.csc.index.npy", lambda values: npy(values[:, None])),
+    "fewer scores": ("data.csc.index.npy", lambda values: npy(values[:-1])),
+    "a header that is evaluated": ("data.csc.index.npy", lambda values: npy(values).replace(b"False", b"1or 0")),
+    "a header that never ends": ("data.csc.index.npy", lambda values: b"\x93NUMPY\x01\x00\xff\xff" + b" " * 40),
+    "an array that is cut": ("data.csc.index.npy", lambda values: npy(values)[:-1]),
+    "nothing": ("data.csc.index.npy", lambda _: b""),
+    "words without numbers": ("vocab.index.json", lambda _: b'{"a": "b"}'),
+    "words out of range": ("vocab.index.json", lambda _: '{"山": 100000}'.encode()),
+    "words with one number": ("vocab.index.json", lambda _: '{"山": 0, "川": 0}'.encode()),
+    "words with true": ("vocab.index.json", lambda _: '{"山": true}'.encode()),
+    "a list of words": ("vocab.index.json", lambda _: b"[]"),
+    "words in other bytes": ("vocab.index.json", lambda _: b"\xff"),
+    "words too deep": ("vocab.index.json", lambda _: b"[" * 100_000),
+    "no parameters": ("params.index.json", lambda _: b"{}"),
+    "another method": ("params.index.json", lambda _: b'{"method": "bm25+", "num_docs": 12, "k1": 1.2, "b": 0.75}'),
+}
+
+
+@pytest.mark.parametrize("name", BM25_FILES)
+def test_file_of_bm25_that_cannot_be_trusted_is_damage(bm25, name):
+    file, changed = BM25_FILES[name]
+    set_bytes(bm25, file, changed(stored(bm25, file) if file.endswith(".npy") else None))
+    for use in (lambda index: index.retriever().search("山"), lambda index: index.verify()):
+        with pytest.raises(ValueError, match=DAMAGED):
+            use(pj.JapaneseBM25(bm25))
+
+
+BM25_FIELDS = {
+    "documents": [11, 13, True, -1, "12", None],
+    "k1": ["1", -1, float("inf"), None, 1.5],
+    "b": [2, True],
+    "analyzer": ["evil", 3, None],
+    "normalize": ["kanji", ["evil"], [3]],
+    "tokenizer": [None, {"a": 1}],
+    "text_field": [None, 3],
+    "generation": [0, True],
+    "files": [{}, None],
+    "files.docno_ranks.shape": [[11], [12, 1]],
+    "files.docno_ranks.file": ["../x", "data-1/../x", "/etc/passwd", "pt_meta.json"],
+    "files.corpus": [{"file": "data-1/corpus.jsonl", "dtype": "|u1", "shape": [0], "rest": ""}],
+}
+
+
+@pytest.mark.parametrize("place", BM25_FIELDS)
+def test_field_of_bm25_of_another_type_or_value_is_damage(bm25, place):
+    sound = (bm25 / META_FILE).read_bytes()
+    for value in BM25_FIELDS[place]:
+        with hostile.changed_manifest(bm25) as manifest:
+            set_in(manifest, place, value)
+        for use in (lambda index: index.retriever().search("山"), lambda index: index.verify()):
+            with pytest.raises(ValueError, match=DAMAGED):
+                use(pj.JapaneseBM25(bm25))
+        (bm25 / META_FILE).write_bytes(sound)
+
+
+@pytest.mark.parametrize("name", ["data.csc.index.npy", "docno_ranks", "params.index.json"])
+def test_no_link_of_bm25_is_followed(bm25, tmp_path, name):
+    outside, before = watched(tmp_path)
+    file = bm25 / pj.JapaneseBM25(bm25).meta()["files"][name]["file"]
+    shutil.copy(file, outside / "diary.txt")
+    before = contents(outside)
+    hostile.replace_by_link(file, outside / "diary.txt")
+    for use in (
+        lambda index: index.retriever().search("山"),
+        lambda index: index.verify(),
+        lambda index: index.build_package(str(tmp_path / "package.tar.lz4"), verbose=False),
+    ):
+        with pytest.raises(ValueError, match="symbolic link.*damaged"):
+            use(pj.JapaneseBM25(bm25))
+    pj.JapaneseBM25(bm25).index([{"docno": "d", "text": "山"}], mode="overwrite")
+    assert contents(outside) == before
+
+
+TEXTS = {
+    "a bomb": zlib.compress(bytes(2**16 + 1)),
+    "no stream": b"text",
+    "half a stream": zlib.compress(b"text" * 100)[:-6],
+    "two streams": zlib.compress(b"text") + zlib.compress(b"text"),
+    "other bytes": zlib.compress(b"\xff"),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_text_that_is_not_what_was_stored_is_damage(copy_of, name):
+    path = copy_of("text")
+    values, starts = hostile.array_of(path, "text_bytes"), hostile.array_of(path, "text_starts")
+    content = TEXTS[name]
+    changed = np.concatenate([np.frombuffer(content, dtype=np.uint8), values[starts[1] :]])
+    hostile.write_array_of(path, "text_bytes", changed)
+    hostile.write_array_of(path, "text_starts", np.append(0, starts[1:] - starts[1] + len(content)))
+    with hostile.changed_manifest(path) as manifest:
+        manifest["max_text_bytes"] = 2**16
+    index = pj.JaColBERTIndex(path)
+    with pytest.raises(ValueError, match="The text of document '文書0' is damaged"):
+        index.text_loader()(pd.DataFrame({"docno": ["文書5", "文書0"]}))
+    assert index.text_loader()(pd.DataFrame({"docno": ["文書5"]}))["text"].tolist() == ["5番目"]
+
+
+def test_bound_of_texts_is_kept_in_the_index(copy_of, monkeypatch, tmp_path):
+    path = copy_of("text")
+    assert pj.JaColBERTIndex(path).meta()["max_text_bytes"] == 2**26
+    for value in (0, True, 2**26 + 1, "1"):
+        with hostile.changed_manifest(path) as manifest:
+            manifest["max_text_bytes"] = value
+        with pytest.raises(ValueError, match=DAMAGED):
+            pj.JaColBERTIndex(path).token_vectors()
+    monkeypatch.setattr("pyterrier_jacolbert.building.encoding.MAX_TEXT_BYTES", 10)
+    with pytest.raises(ValueError, match="'文書0' has 15 bytes.*split it into passages"):
+        pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused", store_text=True).index(
+            [{**documents([0])[0], "text": "富士山と川"}]
+        )
+
+
+def test_vectors_of_too_many_dimensions_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="have 8193 dimensions, and an index stores at most 8192"):
+        pj.JaColBERTIndexer(tmp_path / "i", "somebody/unused").index(
+            [{"docno": "d", "doc_embs": np.ones((1, 8193), dtype=np.float32)}]
+        )
+
+
+@pytest.mark.parametrize("kind", ["int8", "4bit", "shards"])
+def test_centroid_that_does_not_exist_is_damage(copy_of, kind):
+    path = copy_of(kind)
+    part = path / "shards-1" / "0002" if kind == "shards" else path
+    hostile.write_array_of(part, "centroid_ids", change(_7=60_000)(hostile.array_of(part, "centroid_ids")))
+    for use in (
+        lambda index: index.retriever()(queries()),
+        lambda index: index.exact_retriever()(queries()),
+        lambda index: index.verify(),
+    ):
+        with pytest.raises(ValueError, match="names centroid 60000 of 4, so the index is damaged"):
+            use(open_index(path))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, -1.0])
+def test_scale_that_no_vector_has_is_damage(copy_of, value):
+    path = copy_of("int8")
+    hostile.write_array_of(path, "scales", change(_7=value)(hostile.array_of(path, "scales")))
+    for use in (lambda index: index.retriever()(queries()), lambda index: index.verify()):
+        with pytest.raises(ValueError, match="A scale is not .*damaged"):
+            use(open_index(path))
 
 
 def watched(tmp_path):

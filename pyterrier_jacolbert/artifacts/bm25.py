@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pyterrier_jacolbert.building.bm25 import build_bm25
 from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.columns import DOCNO
 from pyterrier_jacolbert.index.bm25_reader import BM25Reader
+from pyterrier_jacolbert.index.checks import open_bm25
 from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, SPARSE, BM25Manifest, BM25Settings
 from pyterrier_jacolbert.index.storage.directory import read_consistently
 from pyterrier_jacolbert.index.storage.docnos import Docnos
@@ -261,6 +262,19 @@ class JapaneseBM25(DirectoryArtifact):
             with _OPENING:
                 if self._changes == changes:
                     self._reader = reader
+
+    def verify(self) -> None:
+        """Reads every file and compares it with its checksums; then makes every check of opening.
+
+        Raises:
+            ValueError: files are damaged; the message names them with the byte ranges.
+            BlockingIOError: another process changes the index faster than it can be read.
+        """
+        super().verify()
+        read_consistently(self.manifest, functools.partial(open_bm25, self.path))
+
+    def _check_meta(self, meta: Mapping[str, Any]) -> None:
+        BM25Manifest.from_json(meta)
 
     def _settings(self) -> BM25Settings:
         """Returns the settings of the open index, else those recorded at the path, else those given."""

@@ -11,10 +11,9 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.building.documents import Document, Documents, read_documents
-from pyterrier_jacolbert.index.bm25_reader import BM25S_FILES
 from pyterrier_jacolbert.index.storage.atomic import disk_space_for, read_json
 from pyterrier_jacolbert.index.storage.blocks import check_saved, seal_file, sums_file
-from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, SPARSE, BM25Manifest, BM25Settings
+from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, BM25S_FILES, SPARSE, BM25Manifest, BM25Settings
 from pyterrier_jacolbert.index.storage.directory import (
     JOURNAL_FILE,
     begin_folder,

@@ -15,6 +15,7 @@ from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Document, Do
 from pyterrier_jacolbert.columns import DOC_EMBS
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
+from pyterrier_jacolbert.index.limits import MAX_TEXT_BYTES
 from pyterrier_jacolbert.index.storage.manifest import ReadingSettings
 from pyterrier_jacolbert.model import JaColBERT
 
@@ -67,12 +68,11 @@ class DocumentEncoder:
         Returns:
             The documents with their vectors.
         """
-        texts = [document.text for document in documents] if self.settings.store_text else []
         return EncodedBatch(
             [document.docno for document in documents],
             [document.digest() for document in documents],
             self._vectors(documents, progress),
-            [zlib.compress(text.encode("utf-8")) for text in texts],
+            [_compress(document.docno, document.text) for document in documents] if self.settings.store_text else [],
         )
 
     def model_settings(self) -> dict[str, Any] | None:
@@ -136,6 +136,21 @@ class DocumentEncoder:
             return vectors
         pooled = [self.pooled and document.vectors is not None for document in documents]
         return [rows if done else _pool(rows, factor) for rows, done in zip(vectors, pooled, strict=True)]
+
+
+def _compress(docno: str, text: str) -> bytes:
+    """Compresses the text of a document.
+
+    Raises:
+        ValueError: it is longer than an index stores.
+    """
+    content = text.encode("utf-8")
+    if len(content) > MAX_TEXT_BYTES:
+        raise ValueError(
+            f"The text of document {docno!r} has {len(content):,} bytes, and an index stores at most "
+            f"{MAX_TEXT_BYTES:,} of each; split it into passages, or leave out store_text."
+        )
+    return zlib.compress(content)
 
 
 def _pool(rows: np.ndarray, factor: float) -> np.ndarray:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pyterrier_jacolbert.encoding.foreign_code import check_no_code, refusal_of
+
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
 
@@ -48,6 +50,10 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     files = {file: _read_json(name, revision, file) for file in ("config.json", "config_sentence_transformers.json")}
     if all(content is None for content in files.values()):
         raise _not_found_error(name)
+    check_no_code(name, lambda file: _read_json(name, revision, file))
+    for file in files:
+        if not isinstance(files[file] or {}, dict):
+            raise ValueError(f"{file} of {name!r} is damaged (it is not an object); copy or download it again.")
     _check_trained(name, files["config.json"] or {}, files["config_sentence_transformers.json"] or {})
     _check_tokenizer(name, _read_json(name, revision, "tokenizer_config.json") or {})
     from pyterrier_jacolbert.encoding.loading import load_encoder
@@ -61,6 +67,10 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     except KeyError as error:
         if error.args == ("linear.weight",):
             raise _not_colbert_error(name, "its weights have no 'linear.weight'") from None
+        raise
+    except ValueError as error:
+        if refusal := refusal_of(name, error):
+            raise refusal from None
         raise
     except OSError as error:
         if os.path.isdir(name):
@@ -126,7 +136,7 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def _read_json(name: str, revision: str | None, file: str) -> dict[str, Any] | None:
+def _read_json(name: str, revision: str | None, file: str) -> Any:
     from sentence_transformers.util import load_file_path
 
     try:
@@ -137,8 +147,7 @@ def _read_json(name: str, revision: str | None, file: str) -> dict[str, Any] | N
         return None
     from pyterrier_jacolbert.encoding.weight_files import read_json
 
-    content: dict[str, Any] = read_json(path)
-    return content
+    return read_json(path)
 
 
 def _check_json_files(folder: str) -> None:

@@ -6,19 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pyterrier_jacolbert.index.checks import open_bm25
 from pyterrier_jacolbert.index.search.top_k import top_k
-from pyterrier_jacolbert.index.storage.arrays import map_array
 from pyterrier_jacolbert.index.storage.bm25_manifest import BM25Manifest
 from pyterrier_jacolbert.index.storage.docnos import Docnos
-
-#: Files that bm25s writes, by the arguments of its ``load`` and ``save``.
-BM25S_FILES = {
-    "data_name": "data.csc.index.npy",
-    "indices_name": "indices.csc.index.npy",
-    "indptr_name": "indptr.csc.index.npy",
-    "vocab_name": "vocab.index.json",
-    "params_name": "params.index.json",
-}
 
 
 class BM25Reader:
@@ -37,12 +28,14 @@ class BM25Reader:
         import bm25s
 
         self.manifest = manifest
-        for entry in manifest.files.values():
-            map_array(directory, entry)  # bm25s would raise an error of its own for a missing or short file
+        scores, vocabulary = open_bm25(directory, manifest)
         #: The docnos by docid.
         self.docnos = Docnos(directory, manifest.files)
-        names = {argument: manifest.files[name].file for argument, name in BM25S_FILES.items()}
-        self._model = bm25s.BM25.load(directory, mmap=True, **names)
+        # Not bm25s's own load, which makes what the file of parameters says.
+        self._model = bm25s.BM25(k1=manifest.settings.k1, b=manifest.settings.b, method="lucene")
+        self._model.scores = {**scores, "num_docs": manifest.documents}
+        self._model.vocab_dict = vocabulary
+        self._model.nonoccurrence_array = None
 
     def scores(self, words: list[str]) -> np.ndarray:
         """Scores all documents for the words of a query: float32 ``(n_docs,)``. Repeated words count repeatedly."""

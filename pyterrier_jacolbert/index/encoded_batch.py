@@ -9,6 +9,7 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Codec
 from pyterrier_jacolbert.index.codecs.registry import encode_in_threads
+from pyterrier_jacolbert.index.limits import MAX_DIM
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class EncodedBatch:
                 )
             if not np.isfinite(rows).all():
                 raise ValueError(f"The vectors of document {docno!r} hold NaN or infinity; check the checkpoint.")
+            if rows.shape[1] > MAX_DIM:
+                raise ValueError(f"The vectors have {rows.shape[1]} dimensions, and an index stores at most {MAX_DIM}.")
             dim = rows.shape[1]
 
     def columns(self, codec: Codec | None, ends: Mapping[str, int]) -> dict[str, np.ndarray]:

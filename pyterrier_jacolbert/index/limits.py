@@ -10,6 +10,8 @@ MAX_DOCUMENTS = 2**32 - 1
 MAX_DIM = 8192
 #: Centroid ids have 16 bits.
 MAX_CENTROIDS = 65_536
+#: Most bytes of a stored text, in UTF-8: a small file can stand for more bytes than a machine has.
+MAX_TEXT_BYTES = 2**26
 COMPRESSIONS = ("float16", "int8", "4bit", "2bit", "1bit")
 
 

@@ -132,9 +132,19 @@ class IndexReader:
         """Returns the stored text of a document.
 
         Raises:
-            ValueError: the index stores no text.
+            ValueError: the index stores no text, or the text is damaged.
         """
         if self.texts is None:
             raise ValueError("The index stores no text; build it with store_text=True.")
         content, starts = self.texts
-        return zlib.decompress(content[starts[docid] : starts[docid + 1]].tobytes()).decode("utf-8")
+        limit = self.manifest.max_text_bytes
+        try:
+            stream = zlib.decompressobj()
+            text = stream.decompress(content[starts[docid] : starts[docid + 1]].tobytes(), limit + 1)
+            if len(text) > limit or not stream.eof or stream.unused_data:
+                raise ValueError(f"it has more than {limit:,} bytes, or does not end where it should")
+            return text.decode("utf-8")
+        except (zlib.error, ValueError) as error:
+            raise ValueError(
+                f"The text of document {self.docnos[docid]!r} is damaged ({error}); build or fetch the index again."
+            ) from None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,12 @@ from pyterrier_jacolbert.index.storage.atomic import disk_space_for
 from pyterrier_jacolbert.index.storage.blocks import BLOCK_BYTES, SUM_BYTES, block_digest, sums_file
 from pyterrier_jacolbert.index.storage.files import damaged, open_to_append, open_to_read
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Entries
+
+#: Start of a file of ``np.save``, and its header of a flat array: type and number of values.
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_NPY_HEADER = re.compile(
+    rb"\{'descr': '([<|][fiu][1248])', 'fortran_order': (?:False|True), 'shape': \(([0-9]{1,15}),\), \} *\n"
+)
 
 
 class GrowingArray:
@@ -180,3 +187,29 @@ def map_starts(directory: Path, entry: ArrayEntry, count: int) -> np.ndarray:
     if not len(starts) or starts[0] != 0 or starts[-1] != count or (starts[1:] < starts[:-1]).any():
         raise damaged(directory / entry.file, f"does not ascend from 0 to {count}")
     return starts
+
+
+def map_npy(directory: Path, name: str, dtypes: Collection[str]) -> np.ndarray:
+    """Maps a flat array in numpy's own format, read-only. The header is compared, not evaluated.
+
+    Args:
+        directory: of the index.
+        name: of the file, relative to the directory.
+        dtypes: allowed types, as numpy writes them.
+
+    Raises:
+        ValueError: the file is missing or of another kind, or holds anything else.
+    """
+    with open_to_read(directory, name) as file:
+        start = file.read(len(_NPY_MAGIC) + 2)
+        length = int.from_bytes(start[len(_NPY_MAGIC) :], "little")
+        header = _NPY_HEADER.fullmatch(file.read(length))
+        if not start.startswith(_NPY_MAGIC) or header is None or header[1].decode() not in dtypes:
+            raise damaged(directory / name, f"is not an array of type {' or '.join(dtypes)}")
+        dtype, rows = np.dtype(header[1].decode()), int(header[2])
+        expected, found = len(start) + length + rows * dtype.itemsize, os.fstat(file.fileno()).st_size
+        if found != expected:
+            raise damaged(directory / name, f"has {found} bytes, not {expected}")
+        if rows == 0:
+            return np.empty(0, dtype=dtype)
+        return np.asarray(np.memmap(file, dtype=dtype, mode="r", offset=len(start) + length, shape=(rows,)))

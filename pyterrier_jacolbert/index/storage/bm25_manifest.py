@@ -11,6 +11,7 @@ from pyterrier_jacolbert._version import __version__
 from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.atomic import META_FILE
 from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
+from pyterrier_jacolbert.index.storage.layout import check_bm25_layout
 from pyterrier_jacolbert.index.storage.manifest import (
     MAX_GENERATION,
     Entries,
@@ -24,6 +25,14 @@ from pyterrier_jacolbert.index.storage.manifest import (
 
 #: Artifact type and format.
 SPARSE, BM25 = "sparse_index", "jabm25"
+#: Files that bm25s writes, by the arguments of its ``load`` and ``save``.
+BM25S_FILES = {
+    "data_name": "data.csc.index.npy",
+    "indices_name": "indices.csc.index.npy",
+    "indptr_name": "indptr.csc.index.npy",
+    "vocab_name": "vocab.index.json",
+    "params_name": "params.index.json",
+}
 #: Settings of indexes that were built before there was a choice, and that do not record them.
 _UNRECORDED: dict[str, Any] = {"analyzer": "mecab", "normalize": ()}
 
@@ -101,8 +110,13 @@ class BM25Manifest:
         tokenizer, normalize = given.object("tokenizer"), given.texts("normalize")
         if unknown := sorted(set(normalize) - set(_FOLDS)):
             raise FieldError(f"normalize names {unknown[0][:60]!r}")
+        files, documents = (
+            entries_from_json(given.object("files").content),
+            given.whole("documents", most=MAX_DOCUMENTS),
+        )
+        check_bm25_layout(files, BM25S_FILES.values(), documents)
         return cls(
-            documents=given.whole("documents", most=MAX_DOCUMENTS),
+            documents=documents,
             settings=BM25Settings(
                 text_field=given.text("text_field"),
                 title_field=given.optional(given.text, "title_field"),
@@ -112,7 +126,7 @@ class BM25Manifest:
                 normalize=normalize,
             ),
             tokenizer={name: tokenizer.text(name) for name in tokenizer.content},
-            files=entries_from_json(given.object("files").content),
+            files=files,
             generation=given.optional(lambda name: given.whole(name, least=1, most=MAX_GENERATION), "generation") or 1,
             package_version=given.text("package_version"),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -165,6 +166,20 @@ def check_sharded_layout(files: Entries, sizes: Sizes) -> None:
     """Checks that a sharded index has its tables, each with its type and shape; see :func:`check_single_layout`."""
     deleted = {name: OPTIONAL_ARRAYS[name] for name in ("deleted",) if name in files}
     check_layouts(files, {**TABLES, **deleted}, sizes)
+
+
+def check_bm25_layout(files: Entries, others: Collection[str], documents: int) -> None:
+    """Checks that a BM25 index has the arrays of docnos and the given files of bytes; see :func:`check_single_layout`.
+
+    Args:
+        files: entries by name.
+        others: names of the files that bm25s wrote.
+        documents: number of documents.
+    """
+    docnos = {name: dataclasses.replace(layout, grows=False) for name, layout in DOCUMENT_ARRAYS.items()}
+    del docnos["starts"]
+    of_bytes = dict.fromkeys(others, ArrayLayout("|u1", _any))
+    check_layouts(files, docnos | TABLES | of_bytes, Sizes("float16", 1, documents, 0))
 
 
 def check_layouts(files: Entries, layouts: Mapping[str, ArrayLayout], sizes: Sizes) -> None:

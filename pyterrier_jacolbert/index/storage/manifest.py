@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pyterrier_jacolbert._version import __version__
-from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DIM, MAX_DOCUMENTS
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DIM, MAX_DOCUMENTS, MAX_TEXT_BYTES
 from pyterrier_jacolbert.index.storage.atomic import META_FILE, json_digest, read_json
 from pyterrier_jacolbert.index.storage.entries import ArrayEntry as ArrayEntry
 from pyterrier_jacolbert.index.storage.entries import Entries as Entries
@@ -118,6 +118,7 @@ class Manifest:
         files: entries of the files by name.
         generation: number of this state of the index; each change adds one.
         shards: of a sharded index.
+        max_text_bytes: most bytes of a stored text.
         package_version: release that wrote the manifest.
     """
 
@@ -131,6 +132,7 @@ class Manifest:
     files: Entries
     generation: int = 1
     shards: tuple[ShardEntry, ...] = ()
+    max_text_bytes: int = MAX_TEXT_BYTES
     package_version: str = __version__
     format: str = field(default=SINGLE)
 
@@ -184,6 +186,8 @@ class Manifest:
             files=files,
             generation=generation,
             shards=tuple(shards),
+            max_text_bytes=given.optional(lambda name: given.whole(name, 1, MAX_TEXT_BYTES), "max_text_bytes")
+            or MAX_TEXT_BYTES,
             package_version=given.text("package_version"),
             format=SHARDED if sharded else SINGLE,
         )
@@ -211,6 +215,7 @@ class Manifest:
             "dim": self.dim,
             "parameters": list(self.parameters),
             **shards,
+            **({"max_text_bytes": self.max_text_bytes} if self.settings.store_text else {}),
             "files": entries_to_json(self.files),
         }
 

@@ -110,7 +110,7 @@ def _open_swept(path: Path) -> ShardedIndexReader:
 def _new_shard_folder(path: Path, sibling: str) -> str:
     """Returns an unused folder for a shard, beside another."""
     parent = (path / sibling).parent
-    highest = max(int(folder.name) for folder in parent.glob("[0-9]*"))
+    highest = max(int(folder.name) for folder in parent.glob("[0-9]*") if folder.name.isdecimal())
     return (parent / f"{highest + 1:04}").relative_to(path).as_posix()
 
 

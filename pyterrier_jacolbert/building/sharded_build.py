@@ -15,9 +15,11 @@ from pyterrier_jacolbert.building.batches import BUILD_FOLDER
 from pyterrier_jacolbert.building.executors import Executor
 from pyterrier_jacolbert.building.shard_manifest import publish_shards, shard_folder, shards_folder
 from pyterrier_jacolbert.index.builder import Builder
+from pyterrier_jacolbert.index.checks import open_parameters
 from pyterrier_jacolbert.index.codecs.training import TrainedCodec, train_codec
-from pyterrier_jacolbert.index.journal import first_difference
-from pyterrier_jacolbert.index.storage.arrays import map_array, write_array
+from pyterrier_jacolbert.index.journal import BuildSettings, first_difference
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DOCUMENTS
+from pyterrier_jacolbert.index.storage.arrays import write_array
 from pyterrier_jacolbert.index.storage.atomic import read_json, replace_json
 from pyterrier_jacolbert.index.storage.directory import (
     JOURNAL_FILE,
@@ -27,11 +29,15 @@ from pyterrier_jacolbert.index.storage.directory import (
     remove_if_empty,
     writing,
 )
+from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
+from pyterrier_jacolbert.index.storage.files import check_folders, damaged
 from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
     ReadingSettings,
+    check_recorded_model,
     entries_from_json,
     entries_to_json,
+    read_typed,
 )
 
 
@@ -60,7 +66,10 @@ class ShardedBuild:
         self._path = path
         self._folder = folder
         self.shards = path / shards_folder(folder)
-        journal = read_json(path / folder / JOURNAL_FILE)
+        check_no_links(path, folder, shards_folder(folder))
+        file = path / folder / JOURNAL_FILE
+        content = read_json(file)
+        journal = None if content is None else read_typed(file, _read_journal, content)
         if journal is None:
             journal = {**(head or {}), "shards": shards, "compression": None, "parameters": None, "model": None}
             begin_folder(path, folder, journal)
@@ -104,7 +113,8 @@ class ShardedBuild:
         if self.journal["compression"] is None:
             self._train(folders)
         origin = self.journal["origin"]
-        reading = ReadingSettings(**{field.name: origin[field.name] for field in dataclasses.fields(ReadingSettings)})
+        journal = self._path / self._folder / JOURNAL_FILE
+        reading = read_typed(journal, lambda given: ReadingSettings.from_fields(Fields.of(given, "origin")), origin)
         codec = ShardCodec(
             self._path.absolute(),
             self.journal["compression"],
@@ -164,7 +174,49 @@ def compress_shard(directory: Path, codec: ShardCodec) -> None:
     with writing(directory):
         if is_built(directory):
             return
-        parameters = {name: map_array(codec.directory, entry) for name, entry in codec.parameters.items()}
         builder = Builder.resume(directory, BUILD_FOLDER)
+        parameters = open_parameters(codec.directory, codec.parameters, codec.compression, builder.dim or 1)
         finished = builder.finish(codec=TrainedCodec(codec.compression, parameters))
         publish(directory, finished.manifest(codec.settings, generation=1, model=codec.model))
+
+
+def check_no_links(path: Path, *folders: str) -> None:
+    """Checks that folders of an index, and all folders in them, are no symbolic links; they may be missing.
+
+    Args:
+        path: of the index.
+        *folders: relative to it.
+
+    Raises:
+        ValueError: one is.
+    """
+    for folder in folders:
+        check_folders(path, f"{folder}/file")
+        for part in sorted((path / folder).glob("*")) + sorted((path / folder).glob("*/*")):
+            if part.is_symlink():
+                raise damaged(part, "is a symbolic link")
+
+
+def _read_journal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks and returns the journal of a build of shards.
+
+    Raises:
+        FieldError: a field is missing, has another type or is out of its range.
+    """
+    known = ("settings", "origin", "shards", "compression", "parameters", "model")
+    given = Fields.of(content, known=known)
+    BuildSettings.from_fields(given.object("settings"))
+    given.object("origin")
+    for number, shard in enumerate(given.optional(given.items, "shards") or []):
+        fields = Fields.of(shard, f"shards.{number}", ("documents", "digest"))
+        fields.whole("documents", most=MAX_DOCUMENTS)
+        fields.optional(fields.text, "digest")
+    compression = given.optional(lambda name: given.choice(name, COMPRESSIONS), "compression")
+    parameters = given.optional(given.object, "parameters")
+    entries_from_json({} if parameters is None else parameters.content, "parameters")
+    if (compression is None) != (parameters is None):
+        raise FieldError("compression and parameters do not belong together")
+    model = given.optional(given.object, "model")
+    if model is not None:
+        check_recorded_model(model)
+    return {name: content.get(name) for name in known}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shutil
 from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,14 @@ from pyterrier_jacolbert.building.shard_manifest import shard_folder, shards_fol
 from pyterrier_jacolbert.building.sharded_build import ShardedBuild, check_no_links
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.journal import BuildSettings, first_difference
-from pyterrier_jacolbert.index.storage.directory import check_mode, interrupted_build, is_built, sweep, writing
+from pyterrier_jacolbert.index.storage.directory import (
+    check_mode,
+    discard_folder,
+    interrupted_build,
+    is_built,
+    sweep,
+    writing,
+)
 from pyterrier_jacolbert.index.storage.fields import Fields
 from pyterrier_jacolbert.index.storage.manifest import read_typed
 
@@ -74,7 +80,7 @@ def encode_shard(
         check_mode(mode, directory, None, interrupted)
         sweep(directory, None)
         if interrupted and mode != "resume":
-            shutil.rmtree(directory / interrupted)
+            discard_folder(directory, interrupted)
         origin = {**encoder.origin(), "shard": number, "of": of}
         builder = Builder(directory, BUILD_FOLDER, settings, origin)
         try:

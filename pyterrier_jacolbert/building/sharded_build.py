@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,17 @@ from pyterrier_jacolbert.index.storage.atomic import read_json, replace_json
 from pyterrier_jacolbert.index.storage.directory import (
     JOURNAL_FILE,
     begin_folder,
+    discard_folder,
     is_built,
     publish,
-    remove_if_empty,
+    sweep,
     writing,
 )
 from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
 from pyterrier_jacolbert.index.storage.files import check_folders, damaged
 from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
+    Manifest,
     ReadingSettings,
     check_recorded_model,
     entries_from_json,
@@ -86,10 +88,12 @@ class ShardedBuild:
         replace_json(self._path / self._folder / JOURNAL_FILE, self.journal)
 
     def discard(self) -> None:
-        """Removes a build without encoded documents."""
-        for folder in (self._path / self._folder, self.shards):
-            shutil.rmtree(folder, ignore_errors=True)
-        remove_if_empty(self._path)
+        """Removes the build. If that is interrupted, the build can be resumed, and encodes its documents again."""
+        if self.journal["shards"] is not None:
+            with contextlib.suppress(OSError):  # such as a full disk, which this will help
+                self.save(shards=None, compression=None, parameters=None, model=None)
+        for folder in (self.shards.name, self._folder):
+            discard_folder(self._path, folder)
 
     def check(self, shards: Sequence[Mapping[str, Any]]) -> None:
         """Checks that the documents are those that were encoded.
@@ -173,6 +177,7 @@ def compress_shard(directory: Path, codec: ShardCodec) -> None:
     """
     with writing(directory):
         if is_built(directory):
+            sweep(directory, Manifest.read(directory))  # a killed process may have left its journal
             return
         builder = Builder.resume(directory, BUILD_FOLDER)
         parameters = open_parameters(codec.directory, codec.parameters, codec.compression, builder.dim or 1)

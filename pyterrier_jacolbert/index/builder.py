@@ -25,7 +25,7 @@ from pyterrier_jacolbert.index.codecs.registry import codec_of, encode_in_thread
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, to_float32
 from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, train_codec
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
-from pyterrier_jacolbert.index.journal import BuildSettings, Journal, first_difference
+from pyterrier_jacolbert.index.journal import BuildSettings, Journal, check_document, first_difference
 from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
 from pyterrier_jacolbert.index.storage.atomic import replace_json
@@ -36,7 +36,7 @@ from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, Rea
 #: Token vectors that are compressed between two flushes of the journal.
 _COMPRESSED_ROWS = 2**19
 #: Arrays that only the build needs.
-_BUILD_ONLY = ("raw", "digests")
+_BUILD_ONLY = ("raw",)
 
 #: Called with a step, the amount of it that is done, and its whole amount.
 Progress = Callable[[str, int, int], object]
@@ -134,14 +134,11 @@ class Builder:
         Raises:
             ValueError: it is another document.
         """
-        if int(self._arrays.map("digests")[position]) != digest:
+        known = int(self._arrays.map("digests")[position])
+        if known != digest:
             starts = self._arrays.map("docno_starts")
             there = self._arrays.map("docno_bytes")[starts[position] : starts[position + 1]].tobytes().decode("utf-8")
-            found = "one with the same docno but other content" if there == docno else f"{there!r}"
-            raise ValueError(
-                f"The document at position {position}, {docno!r}, is not the one that the interrupted build encoded "
-                f"there, {found}; give the same documents in the same order, or start again with mode='overwrite'."
-            )
+            check_document(position, docno, digest, (there, known), "the interrupted build")
 
     def add(self, batch: EncodedBatch, model: Mapping[str, Any] | None = None) -> None:
         """Writes a batch of documents and flushes it to disk.
@@ -166,8 +163,7 @@ class Builder:
         compression = self.settings.compression
         codec = codec_of(compression, dim, {}) if compression in ("float16", "int8") else None
         ends = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
-        columns = batch.columns(codec, ends)
-        self._arrays.append({**columns, "digests": np.array(batch.digests, dtype=np.uint64)})
+        self._arrays.append(batch.columns(codec, ends))
         self._save(documents=self.documents + len(batch.docnos), dim=dim, model=model or self.model)
 
     def as_batch(self) -> EncodedBatch:

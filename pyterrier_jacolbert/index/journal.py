@@ -125,6 +125,28 @@ class Journal:
         return {"settings": dataclasses.asdict(self.settings), "origin": self.origin}
 
 
+def check_document(position: int, docno: str, digest: int, known: tuple[str, int], owner: str) -> None:
+    """Checks that a document is the one that a build or an index has at its position.
+
+    Args:
+        position: of the document.
+        docno: of the document.
+        digest: of the document.
+        known: docno and digest at the position; the digest is 0 if it is not known, and only docnos are compared then.
+        owner: has the known document; for the message.
+
+    Raises:
+        ValueError: it is another document.
+    """
+    if (digest if known[1] else docno) == (known[1] or known[0]):
+        return
+    found = "one with the same docno but other content" if known[0] == docno else f"{known[0]!r}"
+    raise ValueError(
+        f"The document at position {position}, {docno!r}, is not the one that {owner} has there, {found}; give the "
+        "same documents in the same order, or start again with mode='overwrite'."
+    )
+
+
 def first_difference(there: Mapping[str, Mapping[str, Any]], given: Mapping[str, Mapping[str, Any]]) -> str | None:
     """Returns the first setting in which two builds differ, with both values, or None if they agree."""
     for part in given:

@@ -37,6 +37,7 @@ class IndexReader:
         starts: int64 ``(n_docs + 1,)``: document ``i`` has the tokens ``starts[i]`` to ``starts[i + 1]``.
         deleted: uint32, ascending: deleted docids.
         docnos: docnos by docid.
+        digests: uint64 ``(n_docs,)``: digest of each document as it was given; 0 if it is not known.
         texts: compressed texts, concatenated, and the first byte of each; None if the index stores no text.
 
     Raises:
@@ -52,6 +53,8 @@ class IndexReader:
         self.starts = maps["starts"]
         self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
         self.docnos = Docnos(directory, manifest.files, self.deleted)
+        # Indexes of earlier versions have none.
+        self.digests: np.ndarray = maps["digests"] if "digests" in maps else np.zeros(len(self), dtype=np.uint64)
         self.texts: tuple[np.ndarray, np.ndarray] | None = None
         if "text_bytes" in maps:
             self.texts = maps["text_bytes"], maps["text_starts"]

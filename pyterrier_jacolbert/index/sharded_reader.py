@@ -64,6 +64,7 @@ class ShardedIndexReader(IndexReader):
         deleted += [part.deleted + np.uint32(first) for part, first in zip(parts, self.bounds, strict=False)]
         self.deleted = np.unique(np.concatenate(deleted)).astype(np.uint32)
         self.docnos = Docnos(directory, manifest.files, self.deleted, concatenated_docnos(parts))
+        self.digests: Any = ConcatenatedArray([part.digests for part in parts])
         self.texts: Any = None
         texts = [part.texts for part in parts if part.texts is not None]
         if len(texts) == len(parts):

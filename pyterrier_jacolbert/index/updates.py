@@ -20,7 +20,7 @@ from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest
 
 #: Arrays that only grow, besides the columns of the codec.
-_GROWING = ("docno_bytes", "docno_starts", "starts", "text_bytes", "text_starts")
+_GROWING = ("digests", "docno_bytes", "docno_starts", "starts", "text_bytes", "text_starts")
 #: Documents that are copied at once.
 _COPIED_DOCUMENTS = 8192
 
@@ -50,7 +50,10 @@ class Appender:
         """
         batch.check(self._manifest.dim)
         ends = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
-        self._arrays.append(batch.columns(self._codec, ends))
+        columns = batch.columns(self._codec, ends)
+        if "digests" not in self._manifest.files:  # an index of an earlier version
+            del columns["digests"]
+        self._arrays.append(columns)
 
     def finish(self) -> None:
         """Publishes the longer index."""
@@ -145,6 +148,7 @@ def copy_documents(readers: Sequence[IndexReader], directory: Path, folder: str)
 def _append_copies(reader: IndexReader, docids: np.ndarray, arrays: ArraySet) -> None:
     """Appends documents of an index, compressed as they are, to arrays."""
     columns = {name: _take(reader.columns[name], reader.starts, docids)[0] for name in reader.columns}
+    columns["digests"] = reader.digests[docids]
     ends = {"starts": np.cumsum(reader.starts[docids + 1] - reader.starts[docids])}
     columns["docno_bytes"], ends["docno_starts"] = _take(*reader.docnos.arrays, docids)
     if reader.texts is not None:

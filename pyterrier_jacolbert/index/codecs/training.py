@@ -87,7 +87,7 @@ def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> Tra
     tokens = int(ends[-1])
     compression = settings.compression
     if compression == "auto":
-        compression = "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
+        compression = auto_compression(tokens)
     if compression == "float16" or (compression == "int8" and tokens < INT8_CENTROIDS_TOKENS):
         return TrainedCodec(compression, {})
     chosen = _sample_rows(tokens, settings.sample_tokens, settings.seed)
@@ -104,6 +104,11 @@ def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> Tra
         sample[first : first + ROTATED_ROWS] = sample[first : first + ROTATED_ROWS] @ rotation
     codec = train_on_rotated(sample, rotation, compression, count, settings.seed)
     return TrainedCodec(compression, codec.parameters())
+
+
+def auto_compression(tokens: int) -> str:
+    """Returns the compression that ``"auto"`` stands for in a collection of a number of tokens."""
+    return "int8" if tokens <= AUTO_INT8_TOKENS else "4bit"
 
 
 def default_n_centroids(tokens: int) -> int:

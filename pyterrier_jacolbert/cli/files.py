@@ -1,4 +1,4 @@
-"""Reads documents from JSONL and TSV files."""
+"""Reads documents from files."""
 
 from __future__ import annotations
 

@@ -21,11 +21,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import jaquad
 import train_mini
 from me5 import me5_encoder
-from vocabulary import frequent_pieces
 
 from benchmarks.arguments import benchmark_parser
 from pyterrier_jacolbert import JaColBERT
 from pyterrier_jacolbert.train import keep_layers, new_student
+from pyterrier_jacolbert.train.vocabulary import frequent_pieces
 
 N_KEPT = 9
 

@@ -130,7 +130,7 @@ systems = {
 pt.Experiment(systems, held_out, qrels, [nDCG @ 10, RR @ 10], baseline=0, round=3)
 
 # %% [markdown]
-# A checkpoint is a folder that Sentence Transformers' `MultiVectorEncoder` can also load. Its `recipe.yaml` records how
+# A checkpoint is a folder that Sentence Transformers' `MultiVectorEncoder` can also load. Its `stage.yaml` records how
 # it was trained.
 
 # %%

@@ -35,7 +35,7 @@ def me5_encoder(folder: Path, pieces: Sequence[int] | None = None) -> MultiVecto
     from transformers.utils import logging
 
     if pieces is not None:
-        from vocabulary import cut_vocabulary
+        from pyterrier_jacolbert.train.vocabulary import cut_vocabulary
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -45,7 +45,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import jaquad
 from me5 import me5_encoder, me5_model
 from teachers import MeanVectors
-from vocabulary import frequent_pieces
+
+from pyterrier_jacolbert.train.vocabulary import frequent_pieces
 
 #: 45 MB hold 22M float16 weights: nine layers and 14,000 pieces. Of all choices of nine layers, these give the token
 #: vectors closest to those of all twelve before training; fewer pieces cost no quality (benchmarks/smaller.py).

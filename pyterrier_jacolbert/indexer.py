@@ -44,7 +44,7 @@ class JaColBERTIndexer(pt.Indexer):
         title_field: field put before the text, with a space between, unless it is missing or blank.
         mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, which stays readable until the
             new one is complete; ``"resume"`` continues an interrupted build, starts one if there is none, and returns a
-            finished index as it is; ``"append"`` adds to an index.
+            finished index as it is, if it holds these documents with these settings; ``"append"`` adds to an index.
         compression: ``"float16"``, ``"int8"``, ``"4bit"``, ``"2bit"`` or ``"1bit"``, fixed for the life of the index;
             ``"auto"`` takes int8 up to 20 million tokens and 4 bits beyond.
         n_centroids: number of centroids of a residual codec; None depends on the number of tokens.

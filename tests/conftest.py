@@ -77,6 +77,12 @@ def index(tmp_path_factory, model, docs) -> pj.JaColBERTIndex:
 
 
 @pytest.fixture
+def no_fsync(monkeypatch) -> None:
+    """Flushes nothing to disk, which takes most of the time of a test that kills often: no machine goes down here."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.fixture
 def topics() -> pd.DataFrame:
     return pd.DataFrame(
         {"qid": ["q2", "q1", "q3"], "query": ["日本で一番高い山", "味噌汁の具", "漱石の小説"], "qtype": ["a", "b", "c"]}

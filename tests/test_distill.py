@@ -18,9 +18,10 @@ from checkpoints import write_stanford_checkpoint
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
-from pyterrier_jacolbert.train import Example, Recipe, Stage, distill, training_arguments
+from pyterrier_jacolbert.train import Example, Stage, distill, training_arguments
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, in_batch_loss, minmax_rows
 from pyterrier_jacolbert.train.progress import LOG_FILE
+from pyterrier_jacolbert.train.recipe_files import read_settings
 
 QUERIES = {
     f"q{i}": f"{word}は何ですか。"
@@ -214,6 +215,32 @@ def test_imitation_is_the_mean_cosine_distance(batch, mini_batch_size):
     assert {id(p) for p in loss.parameters()} == {id(p) for p in model.parameters()}
 
 
+@pytest.mark.parametrize("mini_batch_size", [None, 4])
+def test_imitation_is_added_to_the_ranking_loss(batch, mini_batch_size):
+    model, features, labels, _ = batch
+    torch.manual_seed(0)
+    teacher = copy.deepcopy(model)
+    with torch.no_grad():
+        teacher[1].linear.weight += 0.02 * torch.randn_like(teacher[1].linear.weight)
+    stage = dataclasses.replace(STAGE, imitation_weight=3.0, in_batch_negatives=True)
+    imitation = ImitationLoss(model, teacher, mini_batch_size)
+    both = DistillationLoss(model, stage, mini_batch_size, imitation)
+    ranking = DistillationLoss(model, stage, mini_batch_size)
+
+    def gradients(loss):
+        model.zero_grad()
+        value = loss(features, labels)
+        value.backward()
+        return float(value), model[1].linear.weight.grad.clone()
+
+    (total, gradient), (rank, of_ranking), (distance, of_distance) = map(gradients, (both, ranking, imitation))
+    assert distance > 0.01
+    assert total == pytest.approx(rank + 3 * distance, rel=1e-5)
+    torch.testing.assert_close(gradient, of_ranking + 3 * of_distance, rtol=1e-3, atol=1e-6)
+    assert {id(p) for p in both.parameters()} == {id(p) for p in model.parameters()}
+    model.zero_grad()
+
+
 # ------------------------------------------------------------------------------------------------------------- the run
 
 
@@ -232,7 +259,7 @@ def test_a_run_leaves_ordinary_checkpoints(start, finished):
     assert model[0].query_expansion["length"] == 12
     assert model.encode_query("富士山は何ですか。").shape[0] == 12
     assert_same_weights(finished / "checkpoint-6", finished / "final")
-    assert Recipe.read(finished / "final" / "recipe.yaml").stages == (STAGE,)
+    assert read_settings(Stage, finished / "final" / "stage.yaml") == STAGE
     card = (finished / "final" / "README.md").read_text(encoding="utf-8")
     assert not any(text in card for text in (*QUERIES.values(), *DOCUMENTS.values()))
     assert any(not torch.equal(a, b) for a, b in zip(
@@ -428,7 +455,7 @@ def test_imitation_approaches_an_unchanged_teacher(start, tmp_path):
 
 def test_imitation_needs_a_teacher_with_the_same_tokens(start, tmp_path):
     stage = dataclasses.replace(STAGE, loss="imitation")
-    with pytest.raises(ValueError, match="stage 'tiny' has no encoder to imitate; set its 'teacher'"):
+    with pytest.raises(ValueError, match="stage 'tiny' imitates an encoder that it does not name; set its 'teacher'"):
         run(start, tmp_path / "none", stage)
     teacher = MultiVectorEncoder(str(start), device="cpu")
     smaller = torch.nn.Linear(32, 8, bias=False)

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pyterrier_jacolbert.train import Average, Recipe, Stage
+from pyterrier_jacolbert.train import Average, ExampleFile, HeldOut, Mining, Recipe, RecipeDataset, Stage, Student
 
 
 def test_the_recipe_has_the_paper_s_numbers():
@@ -37,13 +37,18 @@ def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
     assert Recipe.read(tmp_path / "recipe.yaml") == recipe
 
 
+example_files = st.builds(
+    ExampleFile, st.text(), weight=st.floats(0.01, 10), dataset=st.none() | st.just("d")
+) | st.builds(ExampleFile, released=st.text(), count=st.none() | st.integers(1, 10**7))
+
+
 @example(Stage(name="次の\x85行", start="", examples=""))  # a line break that PyYAML does not escape
 @given(
     st.builds(
         Stage,
         name=st.text(min_size=1),
         start=st.text(),
-        examples=st.text(),
+        examples=st.text() | st.lists(example_files, min_size=1, max_size=3).map(tuple),
         n_ways=st.integers(3, 64),
         steps=st.none() | st.integers(1, 10**6),
         learning_rate=st.floats(1e-9, 1, exclude_min=True),
@@ -53,10 +58,16 @@ def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
 )
 def test_any_recipe_survives_yaml(tmp_path_factory, stage):
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    settings = {
+        "datasets": (RecipeDataset("d", "jacolbert:demo"),),
+        "mining": (Mining("m.jsonl", ("bm25", "dense:x/y"), retrievers=("bm25", "colbert:student")),),
+        "held_out": (HeldOut("d", share=0.1, by="title"),),
+        "student": Student("x/y", layers=(0, 2), vocabulary=100),
+    }
     recipe = (
-        Recipe("any", (stage,), (Average("mean", (stage.name + "@10", stage.name), (0.25, 0.75)),))
+        Recipe("any", (stage,), (Average("mean", (stage.name + "@10", stage.name), (0.25, 0.75)),), **settings)
         if ("@" not in stage.name and stage.name != "mean")
-        else Recipe("any", (stage,))
+        else Recipe("any", (stage,), **settings)
     )
     recipe.write(path)
     assert Recipe.read(path) == recipe

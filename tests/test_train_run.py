@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ from safetensors.numpy import load_file
 from sentence_transformers import MultiVectorEncoder
 
 from pyterrier_jacolbert.cli.parser import main
-from pyterrier_jacolbert.train import Average, Mining, Recipe, Stage, average_recipe, read, train_recipe
+from pyterrier_jacolbert.train import (
+    Average,
+    Mining,
+    Recipe,
+    RecipeDataset,
+    Stage,
+    average_recipe,
+    read,
+    train_recipe,
+)
 from pyterrier_jacolbert.train.texts import Texts
 
 
@@ -26,9 +36,8 @@ def recipe(tmp_path_factory):
         "tiny",
         (stage, dataclasses.replace(stage, name="post", start="main", steps=2)),
         (Average("mean", ("main@2", "main", "post"), (1.0, 1.0, 2.0)), Average("of-means", ("mean", "post"))),
-        dataset="jacolbert:demo",
-        title_field="title",
-        mining=Mining("mined.jsonl", ("bm25", f"colbert:{start}"), n_ways=4, candidates=20),
+        datasets=(RecipeDataset("demo", "jacolbert:demo", title_field="title"),),
+        mining=(Mining("mined.jsonl", ("bm25", f"colbert:{start}"), n_ways=4, candidates=20),),
     )
     recipe.write(folder / "tiny.yaml")
     return folder / "tiny.yaml"
@@ -71,8 +80,8 @@ def test_best_and_second_rank_all_checkpoints_but_the_last(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "command", "message"),
     [
-        ({"mining": None}, "mine", "add 'mining' and 'dataset'"),
-        ({"dataset": None}, "train", "names no dataset that holds the texts; add 'dataset'"),
+        ({"mining": ()}, "mine", "has nothing to mine; add 'mining'"),
+        ({"datasets": ()}, "train", "names no data set for .*; add 'datasets'"),
         ({}, "train", "mined.jsonl"),
         ({}, "average", "does not exist; run train first"),
     ],
@@ -82,7 +91,7 @@ def test_missing_parts_are_reported_in_one_line(recipe, changes, command, messag
     dataclasses.replace(Recipe.read(recipe), **changes).write(path)
     assert main([command, str(path)]) == 1
     error = capsys.readouterr().err
-    assert message in error
+    assert re.search(message, error)
     assert len(error.splitlines()) == 1
 
 
@@ -98,6 +107,6 @@ def test_texts_are_looked_up_with_titles():
 
 
 def test_teachers_of_another_kind_are_rejected():
-    with pytest.raises(ValueError, match="teachers of 'x' must be a list of 'bm25', 'cross-encoder:NAME'"):
+    with pytest.raises(ValueError, match="teachers of 'x' must be a list of one or more of 'bm25', 'dense:NAME'"):
         Mining("x", ("bm26",))
     assert json.dumps(dataclasses.asdict(Mining("x", ("cross-encoder:some/name",))))

@@ -18,7 +18,7 @@ from sentence_transformers import MultiVectorEncoder
 from test_distill import STAGE, assert_same_weights, run, weights
 
 from pyterrier_jacolbert.cli.parser import main
-from pyterrier_jacolbert.train import Mining, Recipe, mine_recipe, select, soup, trainer
+from pyterrier_jacolbert.train import Mining, Recipe, RecipeDataset, mine_recipe, select, soup, trainer
 from pyterrier_jacolbert.train.losses import DistillationLoss
 
 
@@ -225,7 +225,10 @@ def test_a_held_out_measure_that_is_nan_stops_the_run(start, halfway, tmp_path, 
 def test_the_command_line_reports_a_faulty_step_in_one_line(start, tmp_path, fault, capsys):
     stage = dataclasses.replace(STAGE, start=str(start), examples="mined.jsonl", n_ways=4)
     recipe = Recipe(
-        "r", (stage,), dataset="jacolbert:demo", mining=Mining("mined.jsonl", ("bm25",), n_ways=4, queries=9)
+        "r",
+        (stage,),
+        datasets=(RecipeDataset("demo", "jacolbert:demo"),),
+        mining=(Mining("mined.jsonl", ("bm25",), n_ways=4, queries=9),),
     )
     recipe.write(tmp_path / "r.yaml")
     mine_recipe(recipe, tmp_path / "r", verbose=False)

@@ -1,15 +1,11 @@
 """A smaller vocabulary keeps the vectors of texts whose pieces are kept, and splits other texts more finely."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples"))
-from vocabulary import cut_vocabulary, frequent_pieces
+from pyterrier_jacolbert.train.vocabulary import cut_vocabulary, frequent_pieces
 
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "富", "士", "山", "高", "い", "富士", "高い", "富士山", "龘", "<mask>"]
 

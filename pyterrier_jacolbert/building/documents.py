@@ -29,14 +29,18 @@ class Document:
         text: title, if there is one, and text.
         vectors: token vectors that the document brings, float32 ``(n_tokens, dim)`` with unit rows; None if its text is
             to be encoded.
+        known_digest: digest that an index has recorded of the document; None computes it.
     """
 
     docno: str
     text: str
     vectors: np.ndarray | None = None
+    known_digest: int | None = None
 
     def digest(self) -> int:
-        """Returns a 64-bit digest of the docno, the text and the vectors."""
+        """Returns a 64-bit digest of the docno, the text and the vectors, as they were first given to an indexer."""
+        if self.known_digest is not None:
+            return self.known_digest
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.docno.encode("utf-8"), self.text.encode("utf-8")):
             digest.update(len(part).to_bytes(8, "little") + part)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyterrier_jacolbert.columns import DOC_EMBS
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.limits import MAX_TEXT_BYTES
-from pyterrier_jacolbert.index.storage.manifest import ReadingSettings
+from pyterrier_jacolbert.index.storage.manifest import Manifest, ReadingSettings
 from pyterrier_jacolbert.model import JaColBERT
 
 
@@ -151,6 +152,38 @@ def _compress(docno: str, text: str) -> bytes:
             f"{MAX_TEXT_BYTES:,} of each; split it into passages, or leave out store_text."
         )
     return zlib.compress(content)
+
+
+def check_checkpoint(path: Path, manifest: Manifest, model: JaColBERT) -> None:
+    """Checks that a checkpoint encodes documents as those of an index were encoded. Loads the checkpoint.
+
+    Args:
+        path: of the index, for messages.
+        manifest: of the index, whose documents a checkpoint encoded.
+        model: the checkpoint.
+
+    Raises:
+        ValueError: it has other weights, or reads or keeps another length.
+    """
+    recorded = dict(manifest.model or {})
+    fingerprint = recorded.get("fingerprint")
+    name = f"the checkpoint {recorded.get('model') or '(without a name)'}"
+    remedy = "give the checkpoint that built it, or build a new index."
+    if fingerprint not in (None, model.fingerprint):
+        raise ValueError(
+            f"The index {path} was built with {name} ({fingerprint[:12]}), and {model!r} ({model.fingerprint[:12]}) "
+            f"has other weights; {remedy}"
+        )
+    if model.dim != manifest.dim:
+        raise ValueError(
+            f"{model!r} encodes vectors of {model.dim} dimensions and the index {path} stores {manifest.dim}; {remedy}"
+        )
+    there, given = recorded.get("max_document_length"), model.max_document_length
+    if model.encoder.document_limit(there) != model.encoder.document_limit(given):
+        raise ValueError(
+            f"The index {path} was built with max_document_length={there!r}, not {given!r}; give {name} the former, or "
+            "build a new index."
+        )
 
 
 def _pool(rows: np.ndarray, factor: float) -> np.ndarray:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pyterrier_jacolbert.building.documents import Document
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
-from pyterrier_jacolbert.building.single import build_index
+from pyterrier_jacolbert.building.single import build_documents
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
 from pyterrier_jacolbert.index.journal import BuildSettings
 from pyterrier_jacolbert.index.reader import IndexReader
@@ -37,9 +38,8 @@ _COMMON = ("compression", "dim", "model", "settings")
 def merge_indexes(paths: Sequence[Path], out: Path) -> None:
     """Merges indexes, in order and without their deleted documents.
 
-    Compressed vectors are copied. If residual codecs were trained on different samples, vectors are compressed again
-    with a codec for all documents, trained with the settings of the first index: those that small indexes keep, and
-    decompressed ones of larger indexes.
+    Compressed vectors are copied. If residual codecs were trained on different samples, vectors are decompressed and
+    compressed again with a codec for all documents.
 
     Args:
         paths: of indexes, single or sharded, with the same compression, dimensions and checkpoint.
@@ -68,18 +68,13 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
                 tokens=copied.tokens,
                 dim=first.dim,
                 parameters=tuple(sorted(parts[0].parameters)),
-                training=first.training,
                 files=copied.files,
             )
             publish(out, manifest)
         return
-    documents = itertools.chain.from_iterable(map(_documents, readers))
+    encoder = DocumentEncoder(JaColBERT(), first.settings, pooled=True)
     settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
-    if (training := first.training) is not None:
-        settings = replace(
-            settings, n_centroids=training.n_centroids, sample_tokens=training.sample_tokens, seed=training.seed
-        )
-    build_index(out, documents, DocumentEncoder(JaColBERT(), first.settings, pooled=True), settings, model=first.model)
+    build_documents(out, _documents(readers, encoder), encoder, settings, model=first.model)
 
 
 def _parts(reader: IndexReader) -> list[IndexReader]:
@@ -125,9 +120,17 @@ def _check_docnos(paths: Sequence[Path], readers: Sequence[IndexReader]) -> None
                     )
 
 
-def _documents(reader: IndexReader) -> Iterator[dict[str, Any]]:
-    """Yields the documents of an index with their vectors and stored texts, as an indexer takes them."""
-    settings = reader.manifest.settings
-    for docid in reader.present_docids().tolist():
-        text = {settings.text_field: reader.text(docid)} if settings.store_text else {}
-        yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.original_rows(docid), **text}
+def _documents(readers: Sequence[IndexReader], encoder: DocumentEncoder) -> Iterator[Document]:
+    """Yields the documents of indexes with the digests that they recorded."""
+    digests = itertools.chain.from_iterable(reader.digests[reader.present_docids()].tolist() for reader in readers)
+    for document, digest in zip(encoder.read(_records(readers)), digests, strict=True):
+        yield dataclasses.replace(document, known_digest=digest)
+
+
+def _records(readers: Sequence[IndexReader]) -> Iterator[dict[str, Any]]:
+    """Yields the documents of indexes with their vectors and stored texts, as an indexer takes them."""
+    for reader in readers:
+        settings = reader.manifest.settings
+        for docid in reader.present_docids().tolist():
+            text = {settings.text_field: reader.text(docid)} if settings.store_text else {}
+            yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.document_rows(docid), **text}

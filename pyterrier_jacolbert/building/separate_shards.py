@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import shutil
-from collections.abc import Sized
+from collections.abc import Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,19 @@ from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.building.executors import Executor, SerialExecutor
 from pyterrier_jacolbert.building.shard_manifest import shard_folder, shards_folder
-from pyterrier_jacolbert.building.sharded_build import ShardedBuild
+from pyterrier_jacolbert.building.sharded_build import ShardedBuild, check_no_links
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.journal import BuildSettings, first_difference
-from pyterrier_jacolbert.index.storage.directory import check_mode, interrupted_build, is_built, sweep, writing
+from pyterrier_jacolbert.index.storage.directory import (
+    check_mode,
+    discard_folder,
+    interrupted_build,
+    is_built,
+    sweep,
+    writing,
+)
+from pyterrier_jacolbert.index.storage.fields import Fields
+from pyterrier_jacolbert.index.storage.manifest import read_typed
 
 
 def encode_shard(
@@ -65,13 +73,14 @@ def encode_shard(
     records = docs.iloc[first:end] if isinstance(docs, pd.DataFrame) else itertools.islice(docs, first, end)
     if is_built(path):
         raise FileExistsError(f"{path} already exists; choose another path.")
+    check_no_links(path, shards_folder(BUILD_FOLDER))
     directory = shard_folder(path / shards_folder(BUILD_FOLDER), number - 1)
     with writing(directory):
         interrupted = interrupted_build(directory, None)
         check_mode(mode, directory, None, interrupted)
         sweep(directory, None)
         if interrupted and mode != "resume":
-            shutil.rmtree(directory / interrupted)
+            discard_folder(directory, interrupted)
         origin = {**encoder.origin(), "shard": number, "of": of}
         builder = Builder(directory, BUILD_FOLDER, settings, origin)
         try:
@@ -119,14 +128,20 @@ def _encoded_shards(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         FileNotFoundError: there are no shards.
         ValueError: a shard is missing or not complete, or the shards were encoded with different settings.
     """
+    check_no_links(path, shards_folder(BUILD_FOLDER))
     folders = sorted((path / shards_folder(BUILD_FOLDER)).glob("[0-9]*"))
+    folders = [folder for folder in folders if folder.is_dir() and folder.name.isdecimal()]
     if not folders:
         raise FileNotFoundError(f"There are no shards in {path}; encode them with JaColBERTIndexer.index_shard.")
     head: dict[str, Any] | None = None
     shards: dict[int, dict[str, Any]] = {}
     for folder in folders:
         build = Builder.resume(folder, BUILD_FOLDER)
-        number = build.origin.get("shard", int(folder.name))
+        given = Fields.of(build.origin, "origin")
+        numbers = read_typed(
+            folder, lambda given: [given.optional(given.whole, name) for name in ("shard", "of")], given
+        )
+        number = int(folder.name) if numbers[0] is None else numbers[0]
         if not build.encoded:
             raise ValueError(f"{folder} is not complete; encode shard {number} again, with mode='resume'.")
         origin = {name: value for name, value in build.origin.items() if name != "shard"}
@@ -141,3 +156,10 @@ def _encoded_shards(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     if missing or len(shards) != count:
         raise ValueError(f"{path} has {len(shards)} of {count} shards; shard {missing[0]} is missing, so encode it.")
     return head, [shards[number] for number in sorted(shards)]
+
+
+def _number_of(origin: Mapping[str, Any]) -> int | None:
+    """Returns the number of a shard, which its build records, after checking the number of all shards."""
+    given = Fields.of(origin, "origin")
+    given.optional(given.whole, "of")
+    return given.optional(given.whole, "shard")

@@ -86,7 +86,8 @@ class ShardedEncoding:
         for shard, wait in self._assembling.items():
             if wait() != self._digests[shard].documents:
                 self._raise_fewer_documents()
-        beyond = [folder for folder in self._batches.glob("0*") if int(folder.name) >= sum(self._arrived.values())]
+        batches = [folder.name for folder in self._batches.glob("0*") if folder.name.isdecimal()]
+        beyond = [name for name in batches if int(name) >= sum(self._arrived.values())]
         if beyond or shard_folder(self._directory, len(self._digests)).exists():
             self._raise_fewer_documents()
         shutil.rmtree(self._batches, ignore_errors=True)

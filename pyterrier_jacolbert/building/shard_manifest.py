@@ -70,7 +70,6 @@ def publish_shards(
         parameters=manifests[0].parameters,
         files=files,
         generation=generation,
-        training=manifests[0].training,
         shards=tuple(shards),
         format=SHARDED,
     )

@@ -110,7 +110,7 @@ def _open_swept(path: Path) -> ShardedIndexReader:
 def _new_shard_folder(path: Path, sibling: str) -> str:
     """Returns an unused folder for a shard, beside another."""
     parent = (path / sibling).parent
-    highest = max(int(folder.name) for folder in parent.glob("[0-9]*"))
+    highest = max(int(folder.name) for folder in parent.glob("[0-9]*") if folder.name.isdecimal())
     return (parent / f"{highest + 1:04}").relative_to(path).as_posix()
 
 
@@ -143,9 +143,7 @@ def _build_shard(
                         f"The new documents have vectors of {builder.dim} dimensions and the index {path} stores "
                         f"{manifest.dim}; encode them with the checkpoint that built it."
                     )
-                finished = builder.finish(
-                    codec=TrainedCodec(manifest.compression, reader.parameters, manifest.training)
-                )
+                finished = builder.finish(codec=TrainedCodec(manifest.compression, reader.parameters))
             finally:
                 builder.close()
             publish(directory, finished.manifest(manifest.settings, generation=1, model=manifest.model))

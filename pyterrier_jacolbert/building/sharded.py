@@ -10,22 +10,24 @@ index. Nothing on disk is computed twice, and every step takes effect whole or n
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Sized
 from pathlib import Path
 
 from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.building.executors import Executor
+from pyterrier_jacolbert.building.finished import check_finished
 from pyterrier_jacolbert.building.shard_encoding import ShardedEncoding
-from pyterrier_jacolbert.building.shard_manifest import shards_folder
+from pyterrier_jacolbert.building.shard_manifest import sweep_shards
 from pyterrier_jacolbert.building.sharded_build import ShardedBuild
 from pyterrier_jacolbert.index.journal import BuildSettings
+from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
 from pyterrier_jacolbert.index.storage.directory import (
     check_mode,
     current_manifest,
     interrupted_build,
     next_folder,
+    remove_if_empty,
     sweep,
     writing,
 )
@@ -65,11 +67,13 @@ def build_sharded(
         interrupted = interrupted_build(path, manifest)
         check_mode(mode, path, manifest, interrupted)
         sweep(path, manifest)
+        if manifest is not None:
+            sweep_shards(path, manifest)
         if mode == "resume" and manifest is not None and not interrupted:
+            check_finished(path, ShardedIndexReader.of_manifest(path, manifest), documents, encoder, settings)
             return
         if interrupted and mode != "resume":
-            for folder in (interrupted, shards_folder(interrupted)):
-                shutil.rmtree(path / folder, ignore_errors=True)
+            ShardedBuild(path, interrupted, None).discard()
             interrupted = None
         origin = {**encoder.origin(), "documents_per_shard": executor.documents_per_shard}
         head = {"settings": dataclasses.asdict(settings), "origin": origin}
@@ -88,4 +92,5 @@ def build_sharded(
                 error.add_note(f"What is encoded in {path} is kept; mode='resume' continues from there.")
             else:
                 build.discard()
+                remove_if_empty(path)
             raise

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,25 +15,31 @@ from pyterrier_jacolbert.building.batches import BUILD_FOLDER
 from pyterrier_jacolbert.building.executors import Executor
 from pyterrier_jacolbert.building.shard_manifest import publish_shards, shard_folder, shards_folder
 from pyterrier_jacolbert.index.builder import Builder
+from pyterrier_jacolbert.index.checks import open_parameters
 from pyterrier_jacolbert.index.codecs.training import TrainedCodec, train_codec
-from pyterrier_jacolbert.index.journal import first_difference
-from pyterrier_jacolbert.index.storage.arrays import map_array, write_array
+from pyterrier_jacolbert.index.journal import BuildSettings, first_difference
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DOCUMENTS
+from pyterrier_jacolbert.index.storage.arrays import write_array
 from pyterrier_jacolbert.index.storage.atomic import read_json, replace_json
 from pyterrier_jacolbert.index.storage.directory import (
     JOURNAL_FILE,
     begin_folder,
+    discard_folder,
     is_built,
     publish,
-    remove_if_empty,
+    sweep,
     writing,
 )
-from pyterrier_jacolbert.index.storage.fields import Fields
+from pyterrier_jacolbert.index.storage.fields import FieldError, Fields
+from pyterrier_jacolbert.index.storage.files import check_folders, damaged
 from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
+    Manifest,
     ReadingSettings,
-    Training,
+    check_recorded_model,
     entries_from_json,
     entries_to_json,
+    read_typed,
 )
 
 
@@ -62,16 +68,12 @@ class ShardedBuild:
         self._path = path
         self._folder = folder
         self.shards = path / shards_folder(folder)
-        journal = read_json(path / folder / JOURNAL_FILE)
+        check_no_links(path, folder, shards_folder(folder))
+        file = path / folder / JOURNAL_FILE
+        content = read_json(file)
+        journal = None if content is None else read_typed(file, _read_journal, content)
         if journal is None:
-            journal = {
-                **(head or {}),
-                "shards": shards,
-                "compression": None,
-                "parameters": None,
-                "training": None,
-                "model": None,
-            }
+            journal = {**(head or {}), "shards": shards, "compression": None, "parameters": None, "model": None}
             begin_folder(path, folder, journal)
         elif head and (difference := first_difference({key: journal[key] for key in head}, head)):
             raise ValueError(
@@ -86,10 +88,12 @@ class ShardedBuild:
         replace_json(self._path / self._folder / JOURNAL_FILE, self.journal)
 
     def discard(self) -> None:
-        """Removes a build without encoded documents."""
-        for folder in (self._path / self._folder, self.shards):
-            shutil.rmtree(folder, ignore_errors=True)
-        remove_if_empty(self._path)
+        """Removes the build. If that is interrupted, the build can be resumed, and encodes its documents again."""
+        if self.journal["shards"] is not None:
+            with contextlib.suppress(OSError):  # such as a full disk, which this will help
+                self.save(shards=None, compression=None, parameters=None, model=None)
+        for folder in (self.shards.name, self._folder):
+            discard_folder(self._path, folder)
 
     def check(self, shards: Sequence[Mapping[str, Any]]) -> None:
         """Checks that the documents are those that were encoded.
@@ -113,16 +117,14 @@ class ShardedBuild:
         if self.journal["compression"] is None:
             self._train(folders)
         origin = self.journal["origin"]
-        reading = ReadingSettings(**{field.name: origin[field.name] for field in dataclasses.fields(ReadingSettings)})
+        journal = self._path / self._folder / JOURNAL_FILE
+        reading = read_typed(journal, lambda given: ReadingSettings.from_fields(Fields.of(given, "origin")), origin)
         codec = ShardCodec(
             self._path.absolute(),
             self.journal["compression"],
             entries_from_json(self.journal["parameters"]),
             self.journal["model"],
             reading,
-            Fields.of(self.journal).optional(
-                lambda name: Training.from_fields(Fields.of(self.journal[name])), "training"
-            ),
         )
         waits = [executor.start(compress_shard, folder.absolute(), codec) for folder in folders]
         for wait in tqdm(waits, desc="compressing", unit=" shards", disable=not verbose):
@@ -143,7 +145,6 @@ class ShardedBuild:
         self.save(
             compression=codec.compression,
             parameters=entries_to_json(parameters),
-            training=None if codec.training is None else dataclasses.asdict(codec.training),
             model=models[0] if models else None,
         )
 
@@ -158,7 +159,6 @@ class ShardCodec:
         parameters: entries of its parameters by name.
         model: settings and fingerprint of the checkpoint.
         settings: how documents were read.
-        training: of the codec.
     """
 
     directory: Path
@@ -166,7 +166,6 @@ class ShardCodec:
     parameters: Mapping[str, ArrayEntry]
     model: Mapping[str, Any] | None
     settings: ReadingSettings
-    training: Training | None = None
 
 
 def compress_shard(directory: Path, codec: ShardCodec) -> None:
@@ -178,8 +177,51 @@ def compress_shard(directory: Path, codec: ShardCodec) -> None:
     """
     with writing(directory):
         if is_built(directory):
+            sweep(directory, Manifest.read(directory))  # a killed process may have left its journal
             return
-        parameters = {name: map_array(codec.directory, entry) for name, entry in codec.parameters.items()}
         builder = Builder.resume(directory, BUILD_FOLDER)
-        finished = builder.finish(codec=TrainedCodec(codec.compression, parameters, codec.training))
+        parameters = open_parameters(codec.directory, codec.parameters, codec.compression, builder.dim or 1)
+        finished = builder.finish(codec=TrainedCodec(codec.compression, parameters))
         publish(directory, finished.manifest(codec.settings, generation=1, model=codec.model))
+
+
+def check_no_links(path: Path, *folders: str) -> None:
+    """Checks that folders of an index, and all folders in them, are no symbolic links; they may be missing.
+
+    Args:
+        path: of the index.
+        *folders: relative to it.
+
+    Raises:
+        ValueError: one is.
+    """
+    for folder in folders:
+        check_folders(path, f"{folder}/file")
+        for part in sorted((path / folder).glob("*")) + sorted((path / folder).glob("*/*")):
+            if part.is_symlink():
+                raise damaged(part, "is a symbolic link")
+
+
+def _read_journal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks and returns the journal of a build of shards.
+
+    Raises:
+        FieldError: a field is missing, has another type or is out of its range.
+    """
+    known = ("settings", "origin", "shards", "compression", "parameters", "model")
+    given = Fields.of(content, known=known)
+    BuildSettings.from_fields(given.object("settings"))
+    given.object("origin")
+    for number, shard in enumerate(given.optional(given.items, "shards") or []):
+        fields = Fields.of(shard, f"shards.{number}", ("documents", "digest"))
+        fields.whole("documents", most=MAX_DOCUMENTS)
+        fields.optional(fields.text, "digest")
+    compression = given.optional(lambda name: given.choice(name, COMPRESSIONS), "compression")
+    parameters = given.optional(given.object, "parameters")
+    entries_from_json({} if parameters is None else parameters.content, "parameters")
+    if (compression is None) != (parameters is None):
+        raise FieldError("compression and parameters do not belong together")
+    model = given.optional(given.object, "model")
+    if model is not None:
+        check_recorded_model(model)
+    return {name: content.get(name) for name in known}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,14 @@ from tqdm.auto import tqdm
 
 from pyterrier_jacolbert.building.documents import Document, Documents
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
+from pyterrier_jacolbert.building.finished import check_finished
 from pyterrier_jacolbert.index.builder import Builder, FinishedBuild
 from pyterrier_jacolbert.index.journal import BuildSettings
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.storage.directory import (
     check_mode,
     current_manifest,
+    discard_folder,
     interrupted_build,
     next_folder,
     publish,
@@ -55,7 +56,31 @@ def build_index(
         ValueError: a document cannot be indexed, or is not the one of the interrupted build.
         BlockingIOError: another process is writing to the index.
     """
-    documents = encoder.read(docs)
+    total = len(docs) if isinstance(docs, Sized) else None
+    build_documents(path, encoder.read(docs), encoder, settings, mode=mode, model=model, total=total)
+
+
+def build_documents(
+    path: Path,
+    documents: Iterable[Document],
+    encoder: DocumentEncoder,
+    settings: BuildSettings,
+    *,
+    mode: str = "create",
+    model: Mapping[str, Any] | None = None,
+    total: int | None = None,
+) -> None:
+    """Builds an index of documents that are read already; see :func:`build_index`.
+
+    Args:
+        path: of the index.
+        documents: as the encoder reads them.
+        encoder: encodes them.
+        settings: of the build.
+        mode: see :func:`build_index`.
+        model: see :func:`build_index`.
+        total: number of documents, for the progress bar; None if it is not known.
+    """
     with writing(path):
         manifest = current_manifest(path, SINGLE)
         interrupted = interrupted_build(path, manifest)
@@ -63,12 +88,13 @@ def build_index(
         sweep(path, manifest)
         if mode == "append" and manifest is not None:
             append_documents(path, manifest, documents, encoder)
-        elif mode != "resume" or interrupted or manifest is None:
+        elif mode == "resume" and manifest is not None and not interrupted:
+            check_finished(path, IndexReader(path, manifest), documents, encoder, settings)
+        else:
             if interrupted and mode != "resume":
-                shutil.rmtree(path / interrupted)
+                discard_folder(path, interrupted)
                 interrupted = None
             builder = Builder(path, interrupted or next_folder(manifest), settings, encoder.origin())
-            total = len(docs) if isinstance(docs, Sized) else None
             finished = _build(path, builder, documents, encoder, total)
             generation = 1 if manifest is None else manifest.generation + 1
             publish(path, finished.manifest(encoder.settings, generation=generation, model=model))
@@ -136,7 +162,7 @@ def _build(
         if builder.documents:
             error.add_note(f"{builder.documents} documents are encoded in {path}; mode='resume' continues from there.")
         else:
-            shutil.rmtree(builder.path, ignore_errors=True)
+            discard_folder(path, builder.path.name)
             remove_if_empty(path)
         raise
 

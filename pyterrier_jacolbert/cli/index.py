@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyterrier_jacolbert.cli.files import DocumentFile
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options, model_of
 from pyterrier_jacolbert.cli.output import print_json, print_line
+from pyterrier_jacolbert.document_files import DocumentFile
 
 if TYPE_CHECKING:
     from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex

@@ -32,7 +32,9 @@ def run_mine(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import mine_recipe
 
-    print_line(mine_recipe(Recipe.read(args.recipe), _output(args), device=args.device))
+    mined = mine_recipe(Recipe.read(args.recipe), _output(args), base=args.recipe.parent, device=args.device)
+    for path in mined.values():
+        print_line(path)
 
 
 def run_train(args: argparse.Namespace) -> None:
@@ -40,9 +42,8 @@ def run_train(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import train_recipe
 
-    folder = _output(args)
     settings = {"device": args.device, "tensorboard": args.tensorboard, "degenerate": args.degenerate}
-    checkpoints = train_recipe(Recipe.read(args.recipe), folder, examples_folder=folder, **settings)
+    checkpoints = train_recipe(Recipe.read(args.recipe), _output(args), base=args.recipe.parent, **settings)
     _print_checkpoints(checkpoints)
 
 
@@ -51,7 +52,7 @@ def run_average(args: argparse.Namespace) -> None:
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import average_recipe
 
-    _print_checkpoints(average_recipe(Recipe.read(args.recipe), _output(args)))
+    _print_checkpoints(average_recipe(Recipe.read(args.recipe), _output(args), base=args.recipe.parent))
 
 
 def _output(args: argparse.Namespace) -> Path:

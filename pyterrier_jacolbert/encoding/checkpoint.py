@@ -49,7 +49,7 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     check_folder(name)
     files = {file: _read_json(name, revision, file) for file in ("config.json", "config_sentence_transformers.json")}
     if all(content is None for content in files.values()):
-        raise _not_found_error(name)
+        raise not_found_error("checkpoint", name)
     check_no_code(name, lambda file: _read_json(name, revision, file))
     for file in files:
         if not isinstance(files[file] or {}, dict):
@@ -75,7 +75,7 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     except OSError as error:
         if os.path.isdir(name):
             raise
-        raise _not_found_error(name) from error
+        raise not_found_error("checkpoint", name) from error
 
 
 def check_folder(name: str) -> None:
@@ -142,7 +142,7 @@ def _read_json(name: str, revision: str | None, file: str) -> Any:
     try:
         path = load_file_path(name, file, revision=revision)
     except OSError as error:
-        raise _not_found_error(name) from error
+        raise not_found_error("checkpoint", name) from error
     if path is None:
         return None
     from pyterrier_jacolbert.encoding.weight_files import read_json
@@ -186,8 +186,14 @@ def _not_colbert_error(name: str, reason: str) -> ValueError:
     )
 
 
-def _not_found_error(name: str) -> FileNotFoundError:
+def not_found_error(kind: str, name: str) -> FileNotFoundError:
+    """Returns the error of a model that is neither on this machine nor on the hub.
+
+    Args:
+        kind: what the model is, such as ``"checkpoint"``.
+        name: its folder or hub name.
+    """
     return FileNotFoundError(
-        f"The checkpoint {name!r} is not on this machine, and the Hugging Face hub is unreachable or has no such "
+        f"The {kind} {name!r} is not on this machine, and the Hugging Face hub is unreachable or has no such "
         f"model; run `hf download {name} --local-dir FOLDER` on a machine with network access, and pass FOLDER instead."
     )

@@ -80,8 +80,7 @@ class TokenEncoder:
         self.preparation = TextPreparation(self.tokenizer)
         backbone = self.model[0]
         self._positions = max_positions(backbone, self.tokenizer)
-        document_length = max_document_length or getattr(backbone, "document_length", None) or self._positions
-        self.max_document_length = min(document_length, self._positions)
+        self.max_document_length = self.document_limit(max_document_length)
         expansion = getattr(backbone, "query_expansion", None) or {}
         self.query_length = query_length = resolve_query_length(query_length, bool(expansion))
         self._attend_to_masks = bool(expansion.get("attend", False))
@@ -112,6 +111,11 @@ class TokenEncoder:
             raise ValueError(
                 f"truncate_dim={truncate_dim} exceeds the {full_dim} dimensions of the checkpoint; give a smaller one."
             )
+
+    def document_limit(self, max_document_length: int | None) -> int:
+        """Returns the maximum number of tokens per document that a setting stands for with this checkpoint."""
+        limit = max_document_length or getattr(self.model[0], "document_length", None) or self._positions
+        return min(int(limit), self._positions)
 
     def encode_queries(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encodes queries, each distinct text once, in float32.

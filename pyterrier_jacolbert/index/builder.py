@@ -23,20 +23,20 @@ import numpy as np
 from pyterrier_jacolbert.index.checks import check_build
 from pyterrier_jacolbert.index.codecs.registry import codec_of, encode_in_threads, nearest_in_threads
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, to_float32
-from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, keeps_vectors, train_codec
+from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, train_codec
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
-from pyterrier_jacolbert.index.journal import BuildSettings, Journal, first_difference
+from pyterrier_jacolbert.index.journal import BuildSettings, Journal, check_document, first_difference
 from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
 from pyterrier_jacolbert.index.storage.atomic import replace_json
 from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE, begin_folder
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
-from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, ReadingSettings, Training
+from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, ReadingSettings
 
 #: Token vectors that are compressed between two flushes of the journal.
 _COMPRESSED_ROWS = 2**19
-#: Arrays that only the build needs, except that a small index keeps its vectors for when it grows.
-_BUILD_ONLY = ("raw", "digests")
+#: Arrays that only the build needs.
+_BUILD_ONLY = ("raw",)
 
 #: Called with a step, the amount of it that is done, and its whole amount.
 Progress = Callable[[str, int, int], object]
@@ -134,14 +134,11 @@ class Builder:
         Raises:
             ValueError: it is another document.
         """
-        if int(self._arrays.map("digests")[position]) != digest:
+        known = int(self._arrays.map("digests")[position])
+        if known != digest:
             starts = self._arrays.map("docno_starts")
             there = self._arrays.map("docno_bytes")[starts[position] : starts[position + 1]].tobytes().decode("utf-8")
-            found = "one with the same docno but other content" if there == docno else f"{there!r}"
-            raise ValueError(
-                f"The document at position {position}, {docno!r}, is not the one that the interrupted build encoded "
-                f"there, {found}; give the same documents in the same order, or start again with mode='overwrite'."
-            )
+            check_document(position, docno, digest, (there, known), "the interrupted build")
 
     def add(self, batch: EncodedBatch, model: Mapping[str, Any] | None = None) -> None:
         """Writes a batch of documents and flushes it to disk.
@@ -166,8 +163,7 @@ class Builder:
         compression = self.settings.compression
         codec = codec_of(compression, dim, {}) if compression in ("float16", "int8") else None
         ends = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
-        columns = batch.columns(codec, ends)
-        self._arrays.append({**columns, "digests": np.array(batch.digests, dtype=np.uint64)})
+        self._arrays.append(batch.columns(codec, ends))
         self._save(documents=self.documents + len(batch.docnos), dim=dim, model=model or self.model)
 
     def as_batch(self) -> EncodedBatch:
@@ -205,17 +201,14 @@ class Builder:
                 name: write_array(self._directory, f"{self._folder}/{name}", array)
                 for name, array in codec.parameters.items()
             }
-            self._save(compression=codec.compression, parameters=parameters, training=codec.training)
+            self._save(compression=codec.compression, parameters=parameters)
         compression = self._journal.compression
         assert compression is not None
         if "raw" in self._arrays.entries:
             self._compress(compression, progress)
         if compression == "int8" and self._journal.parameters:
             self._assign_centroids(progress)
-        training = self._journal.training
-        kept = training is not None and keeps_vectors(compression, training.tokens)
-        dropped = [name for name in _BUILD_ONLY if name != "raw" or not kept]
-        arrays = {name: entry for name, entry in self._arrays.entries.items() if name not in dropped}
+        arrays = {name: entry for name, entry in self._arrays.entries.items() if name not in _BUILD_ONLY}
         tables = write_docno_tables(
             self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         )
@@ -224,7 +217,7 @@ class Builder:
         parameters = dict(self._journal.parameters)
         files = {**arrays, **parameters, **tables}
         return FinishedBuild(
-            compression, self.documents, self.tokens, self.dim, tuple(sorted(parameters)), files, self.model, training
+            compression, self.documents, self.tokens, self.dim, tuple(sorted(parameters)), files, self.model
         )
 
     def training_rows(self, rows: np.ndarray | slice, compression: str) -> np.ndarray:
@@ -296,7 +289,6 @@ class FinishedBuild:
     parameters: tuple[str, ...]
     files: Mapping[str, ArrayEntry]
     model: Mapping[str, Any] | None
-    training: Training | None
 
     def manifest(
         self, settings: ReadingSettings, *, generation: int, model: Mapping[str, Any] | None = None

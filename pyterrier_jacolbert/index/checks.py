@@ -175,6 +175,26 @@ def check_files(directory: Path, files: Entries) -> None:
         is_file(directory / sums_file(entry.file))
 
 
+def open_parameters(directory: Path, files: Entries, compression: str, dim: int) -> dict[str, np.ndarray]:
+    """Checks the parameters of a codec, which shards share while they are built, and maps them.
+
+    Args:
+        directory: of the index.
+        files: entries of the parameters by name.
+        compression: of the codec.
+        dim: dimensions of a vector.
+
+    Raises:
+        ValueError: an entry, a file or a parameter is damaged.
+    """
+    layouts = parameter_layouts(compression, with_centroids="centroids" in files)
+    _check_layouts(directory, files, layouts, Sizes(compression, dim, 0, 0))
+    check_files(directory, files)
+    arrays = {name: map_array(directory, entry) for name, entry in files.items()}
+    check_parameters(directory, files, arrays)
+    return arrays
+
+
 def open_bm25(directory: Path, manifest: BM25Manifest) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """Checks a BM25 index and maps its scores.
 

@@ -63,6 +63,7 @@ class EncodedBatch:
         columns = {
             "docno_bytes": np.frombuffer(b"".join(names), dtype=np.uint8),
             "docno_starts": ends["docno_starts"] + np.cumsum([len(name) for name in names]),
+            "digests": np.array(self.digests, dtype=np.uint64),
             "starts": ends["starts"] + np.cumsum([len(rows) for rows in self.vectors]),
             **({"raw": vectors} if codec is None else encode_in_threads(codec, vectors)),
         }

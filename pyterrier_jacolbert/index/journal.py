@@ -16,7 +16,6 @@ from pyterrier_jacolbert.index.storage.fields import Fields
 from pyterrier_jacolbert.index.storage.files import check_folders
 from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
-    Training,
     check_recorded_model,
     entries_from_json,
     entries_to_json,
@@ -64,7 +63,6 @@ class Journal:
         arrays: entries of the arrays by name.
         compression: of the trained codec; None before training.
         parameters: entries of its parameters by name.
-        training: what it was trained on; None before training, and if nothing is trained.
         model: settings and fingerprint of the checkpoint; None if it is not known.
     """
 
@@ -76,7 +74,6 @@ class Journal:
     arrays: Mapping[str, ArrayEntry] = dataclasses.field(default_factory=dict)
     compression: str | None = None
     parameters: Mapping[str, ArrayEntry] = dataclasses.field(default_factory=dict)
-    training: Training | None = None
     model: Mapping[str, Any] | None = None
 
     @classmethod
@@ -113,7 +110,6 @@ class Journal:
             arrays=entries_from_json(given.object("arrays").content, "arrays"),
             compression=given.optional(lambda name: given.choice(name, COMPRESSIONS), "compression"),
             parameters=entries_from_json(given.object("parameters").content, "parameters"),
-            training=given.optional(lambda name: Training.from_fields(given.object(name)), "training"),
             model=None if model is None else check_recorded_model(model),
         )
 
@@ -122,12 +118,33 @@ class Journal:
         content = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         arrays, parameters = entries_to_json(self.arrays), entries_to_json(self.parameters)
         settings = dataclasses.asdict(self.settings)
-        training = None if self.training is None else dataclasses.asdict(self.training)
-        return {**content, "settings": settings, "arrays": arrays, "parameters": parameters, "training": training}
+        return {**content, "settings": settings, "arrays": arrays, "parameters": parameters}
 
     def head(self) -> dict[str, Mapping[str, Any]]:
         """Returns what must be equal when a build is resumed."""
         return {"settings": dataclasses.asdict(self.settings), "origin": self.origin}
+
+
+def check_document(position: int, docno: str, digest: int, known: tuple[str, int], owner: str) -> None:
+    """Checks that a document is the one that a build or an index has at its position.
+
+    Args:
+        position: of the document.
+        docno: of the document.
+        digest: of the document.
+        known: docno and digest at the position; the digest is 0 if it is not known, and only docnos are compared then.
+        owner: has the known document; for the message.
+
+    Raises:
+        ValueError: it is another document.
+    """
+    if (digest if known[1] else docno) == (known[1] or known[0]):
+        return
+    found = "one with the same docno but other content" if known[0] == docno else f"{known[0]!r}"
+    raise ValueError(
+        f"The document at position {position}, {docno!r}, is not the one that {owner} has there, {found}; give the "
+        "same documents in the same order, or start again with mode='overwrite'."
+    )
 
 
 def first_difference(there: Mapping[str, Mapping[str, Any]], given: Mapping[str, Mapping[str, Any]]) -> str | None:

@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.reader import IndexReader
-from pyterrier_jacolbert.index.retraining import appended_codec, update_codes
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
 from pyterrier_jacolbert.index.storage.directory import next_folder, publish
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest
 
 #: Arrays that only grow, besides the columns of the codec.
-_GROWING = ("docno_bytes", "docno_starts", "starts", "text_bytes", "text_starts")
+_GROWING = ("digests", "docno_bytes", "docno_starts", "starts", "text_bytes", "text_starts")
 #: Documents that are copied at once.
 _COPIED_DOCUMENTS = 8192
 
@@ -38,9 +36,8 @@ class Appender:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self._directory = directory
         self._manifest = manifest
-        self._reader = IndexReader(directory, manifest)
-        self._codec = appended_codec(self._reader)
-        growing = {*_GROWING, *(("raw",) if self._codec is None else self._codec.columns)}
+        self._codec = IndexReader(directory, manifest).codec
+        growing = {*_GROWING, *self._codec.columns}
         entries = {name: entry for name, entry in manifest.files.items() if name in growing}
         self._folder = _folder_of(manifest, "starts")
         self._arrays = ArraySet(directory, self._folder, entries)
@@ -53,23 +50,20 @@ class Appender:
         """
         batch.check(self._manifest.dim)
         ends = {name: self._arrays.last(name) for name in ("starts", "docno_starts", "text_starts")}
-        self._arrays.append(batch.columns(self._codec, ends))
+        columns = batch.columns(self._codec, ends)
+        if "digests" not in self._manifest.files:  # an index of an earlier version
+            del columns["digests"]
+        self._arrays.append(columns)
 
     def finish(self) -> None:
         """Publishes the longer index."""
         files = {**self._manifest.files, **self._arrays.entries}
-        changes: dict[str, Any] = {}
-        if self._manifest.training is not None:
-            codes = update_codes(self._directory, self._reader, self._arrays)
-            outdated = {*self._reader.codec.columns, *self._manifest.parameters, "raw"}
-            files = {**{name: entry for name, entry in files.items() if name not in outdated}, **codes.files}
-            changes = {"parameters": codes.parameters, "training": codes.training}
         names, starts = self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         self._arrays.close()
         tables = write_docno_tables(self._directory, _table_prefix(self._manifest, self._folder), names, starts)
         tokens = int(map_array(self._directory, files["starts"])[-1])
         documents = len(starts) - 1
-        following = self._manifest.following(documents=documents, tokens=tokens, files={**files, **tables}, **changes)
+        following = self._manifest.following(documents=documents, tokens=tokens, files={**files, **tables})
         publish(self._directory, following)
 
     def close(self) -> None:
@@ -137,11 +131,10 @@ def copy_documents(readers: Sequence[IndexReader], directory: Path, folder: str)
         What the manifest of the new index records.
     """
     arrays = ArraySet(directory, folder, {})
-    keep_vectors = all(reader.raw is not None for reader in readers)
     for reader in readers:
         kept = reader.present_docids()
         for first in range(0, max(1, len(kept)), _COPIED_DOCUMENTS):  # once even without documents: creates the files
-            _append_copies(reader, kept[first : first + _COPIED_DOCUMENTS], arrays, keep_vectors)
+            _append_copies(reader, kept[first : first + _COPIED_DOCUMENTS], arrays)
     files = dict(arrays.entries)
     arrays.close()
     for name, parameter in readers[0].parameters.items():
@@ -152,11 +145,10 @@ def copy_documents(readers: Sequence[IndexReader], directory: Path, folder: str)
     return CopiedDocuments(len(starts) - 1, tokens, files)
 
 
-def _append_copies(reader: IndexReader, docids: np.ndarray, arrays: ArraySet, keep_vectors: bool) -> None:
+def _append_copies(reader: IndexReader, docids: np.ndarray, arrays: ArraySet) -> None:
     """Appends documents of an index, compressed as they are, to arrays."""
     columns = {name: _take(reader.columns[name], reader.starts, docids)[0] for name in reader.columns}
-    if keep_vectors and reader.raw is not None:
-        columns["raw"] = _take(reader.raw, reader.starts, docids)[0]
+    columns["digests"] = reader.digests[docids]
     ends = {"starts": np.cumsum(reader.starts[docids + 1] - reader.starts[docids])}
     columns["docno_bytes"], ends["docno_starts"] = _take(*reader.docnos.arrays, docids)
     if reader.texts is not None:

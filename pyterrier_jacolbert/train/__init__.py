@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from pyterrier_jacolbert.train.distillation import distill
     from pyterrier_jacolbert.train.example_files import Example, read, read_colbert, read_released, save
     from pyterrier_jacolbert.train.examples import mine, score
+    from pyterrier_jacolbert.train.held_out import HeldOutMeasure
+    from pyterrier_jacolbert.train.interpolation import interpolate
     from pyterrier_jacolbert.train.recipe import Recipe
+    from pyterrier_jacolbert.train.recipe_data import ExampleFile, HeldOut, Mining, RecipeDataset
     from pyterrier_jacolbert.train.run import average_recipe, mine_recipe, train_recipe
-    from pyterrier_jacolbert.train.stages import Average, Mining, Stage
+    from pyterrier_jacolbert.train.stages import Average, Stage, Student
     from pyterrier_jacolbert.train.student import keep_layers, new_student
     from pyterrier_jacolbert.train.teachers import CrossEncoderScorer, ensemble
     from pyterrier_jacolbert.train.validation import validate
@@ -24,13 +27,19 @@ __all__ = [
     "Average",
     "CrossEncoderScorer",
     "Example",
+    "ExampleFile",
+    "HeldOut",
+    "HeldOutMeasure",
     "Mining",
     "Recipe",
+    "RecipeDataset",
     "Stage",
+    "Student",
     "average",
     "average_recipe",
     "distill",
     "ensemble",
+    "interpolate",
     "keep_layers",
     "mine",
     "mine_recipe",
@@ -51,13 +60,19 @@ _MODULES = {
     "Average": "stages",
     "CrossEncoderScorer": "teachers",
     "Example": "example_files",
-    "Mining": "stages",
+    "ExampleFile": "recipe_data",
+    "HeldOut": "recipe_data",
+    "HeldOutMeasure": "held_out",
+    "Mining": "recipe_data",
     "Recipe": "recipe",
+    "RecipeDataset": "recipe_data",
     "Stage": "stages",
+    "Student": "stages",
     "average": "averaging",
     "average_recipe": "run",
     "distill": "distillation",
     "ensemble": "teachers",
+    "interpolate": "interpolation",
     "keep_layers": "student",
     "mine": "examples",
     "mine_recipe": "run",

@@ -55,7 +55,7 @@ def average(checkpoints: Sequence[str | Path], *, weights: Sequence[float] | Non
 
     Source: checkpoint averaging as in JaColBERTv2.5, section 3.9 of arXiv 2407.20750.
     """
-    out = _check_absent(out)
+    out = check_absent(out)
     checked = _checked_weights(checkpoints, weights)
     parents = sorted(
         zip(map(Path, checkpoints), checked, strict=True), key=lambda parent: (_digest(parent[0]), parent[1])
@@ -86,7 +86,7 @@ def select(checkpoints: Sequence[str | Path], experiment: Callable[[JaColBERT], 
     Raises:
         ValueError: a measure is NaN or infinite.
     """
-    measured = [(Path(folder), _measure(Path(folder), experiment)) for folder in checkpoints]
+    measured = [(Path(folder), measure_checkpoint(Path(folder), experiment)) for folder in checkpoints]
     return sorted(measured, key=lambda pair: -pair[1])
 
 
@@ -109,14 +109,14 @@ def soup(
         FileExistsError: ``out`` exists.
         ValueError: a measure is NaN or infinite.
     """
-    out = _check_absent(out)
+    out = check_absent(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     (first, best), *others = select(checkpoints, experiment)
     ingredients = [first]
     for folder, _ in others:
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as parent:
             trial = average([*ingredients, folder], out=Path(parent) / "trial")
-            measure = _measure(trial, experiment)
+            measure = measure_checkpoint(trial, experiment)
         if measure >= best:
             best = measure
             ingredients.append(folder)
@@ -128,7 +128,12 @@ def soup(
     return out, ingredients, best
 
 
-def _measure(folder: Path, experiment: Callable[[JaColBERT], float]) -> float:
+def measure_checkpoint(folder: Path, experiment: Callable[[JaColBERT], float]) -> float:
+    """Returns the measure of a checkpoint.
+
+    Raises:
+        ValueError: the measure is NaN or infinite.
+    """
     from pyterrier_jacolbert.model import JaColBERT
 
     measure = float(experiment(JaColBERT(str(folder))))
@@ -137,8 +142,12 @@ def _measure(folder: Path, experiment: Callable[[JaColBERT], float]) -> float:
     return measure
 
 
-def _check_absent(out: str | Path) -> Path:
-    """Returns a path after checking that nothing exists there."""
+def check_absent(out: str | Path) -> Path:
+    """Returns a path after checking that nothing exists there.
+
+    Raises:
+        FileExistsError: something exists there.
+    """
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} exists already; choose another folder, or remove it.")

@@ -25,7 +25,7 @@ from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.finite import check_weights, checkpoint_fault
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
 from pyterrier_jacolbert.train.progress import Progress, checkpoint_on_interrupt, tensorboard_callback
-from pyterrier_jacolbert.train.recipe import Recipe
+from pyterrier_jacolbert.train.recipe_files import write_settings
 from pyterrier_jacolbert.train.stages import Stage
 from pyterrier_jacolbert.train.trainer import Trainer, last_good_checkpoint
 from pyterrier_jacolbert.train.training_arguments import available_device, trainer_arguments
@@ -57,7 +57,7 @@ def distill(
 
     The output folder holds ``checkpoint-N`` every ``stage.save_every`` steps, which is an ordinary checkpoint of the
     averaged weights with the state that a resumed run needs; ``log.jsonl``; ``training.png`` if matplotlib is
-    installed; and finally ``final``, with the stage in ``recipe.yaml``. A run that finds checkpoints resumes from the
+    installed; and finally ``final``, with the stage in ``stage.yaml``. A run that finds checkpoints resumes from the
     last one and ends with the same weights as an uninterrupted run. A run that finds ``final`` returns it.
 
     Loss and gradients are looked at in every step, and weights at every save, so no checkpoint has NaN or infinite
@@ -76,11 +76,12 @@ def distill(
         stage: settings of the stage.
         output: folder of the run.
         model: checkpoint to start from; None uses ``stage.start``.
-        teacher: encoder to imitate in a stage of imitation; None uses ``stage.teacher``.
+        teacher: encoder to imitate, with the loss ``"imitation"`` or an ``imitation_weight``; None uses
+            ``stage.teacher``.
         device: ``"cpu"``, ``"cuda"``, ...; None uses a GPU if there is one. If a requested GPU is missing, training
             falls back to the CPU with a warning.
         accumulate: forward and backward passes per step; the memory per batch is divided by this number.
-        mini_batch_size: documents per forward pass; None encodes all of a batch at once.
+        mini_batch_size: documents per forward pass; None takes the stage's.
         evaluate: measure of a checkpoint on held-out data, where more is better; called at each save.
         degenerate: ``"drop"`` leaves out examples that teach nothing, with a warning that counts them, and warns of
             documents with the same text; ``"error"`` rejects them, see :func:`~pyterrier_jacolbert.train.validate`.
@@ -126,7 +127,7 @@ def distill(
     if all_steps_done:
         return final
     student = _load_student(model if model is not None else stage.start, stage, device)
-    loss = _stage_loss(student, stage, teacher, mini_batch_size, device)
+    loss = _stage_loss(student, stage, teacher, mini_batch_size or stage.mini_batch_size, device)
     trainer = Trainer(
         model=student,
         args=arguments,
@@ -196,16 +197,17 @@ def _stage_loss(
     mini_batch_size: int | None,
     device: str,
 ) -> torch.nn.Module:
-    if stage.loss != "imitation":
+    if stage.loss != "imitation" and not stage.imitation_weight:
         return DistillationLoss(student, stage, mini_batch_size)
     teacher = teacher if teacher is not None else stage.teacher
     if teacher is None:
-        raise ValueError(f"The imitation stage {stage.name!r} has no encoder to imitate; set its 'teacher'.")
+        raise ValueError(f"The stage {stage.name!r} imitates an encoder that it does not name; set its 'teacher'.")
     if not isinstance(teacher, MultiVectorEncoder):
         teacher = load_checkpoint(str(teacher), None, device)
     check_weights(teacher, f"The teacher of stage {stage.name!r}", "imitate another encoder")
     _use_eager_attention(teacher, device)
-    return ImitationLoss(student, teacher.to(device), mini_batch_size)
+    imitation = ImitationLoss(student, teacher.to(device), mini_batch_size)
+    return imitation if stage.loss == "imitation" else DistillationLoss(student, stage, mini_batch_size, imitation)
 
 
 def _use_eager_attention(model: MultiVectorEncoder, device: str) -> None:
@@ -224,4 +226,4 @@ def _save_final(model: MultiVectorEncoder, stage: Stage, folder: Path) -> None:
     with replacing_directory(folder) as temporary:
         with without_progress_bars():
             model.save_pretrained(str(temporary))
-        Recipe(stage.name, (stage,)).write(temporary / "recipe.yaml")
+        write_settings(stage, temporary / "stage.yaml")

@@ -29,6 +29,7 @@ def mine(
     n_ways: int = 32,
     false_negative_margin: float | None = 0.95,
     seed: int = 0,
+    examples_per_positive: int = 1,
     batch_size: int = 256,
 ) -> MinedExamples:
     """Builds an example from each judged query and each of its relevant documents, with negatives from a pipeline.
@@ -45,6 +46,7 @@ def mine(
         n_ways: documents per example, including the positive.
         false_negative_margin: share of the positive's score above which a candidate is left out; None keeps all.
         seed: seed for the draw.
+        examples_per_positive: examples with other draws for each query and relevant document.
         batch_size: queries per call of the pipeline.
 
     Returns:
@@ -58,7 +60,9 @@ def mine(
     check_ids(qrels, QID, DOCNO)
     if n_ways < 2:
         raise ValueError(f"n_ways must be 2 or more, a positive and a negative, not {n_ways}.")
-    return MinedExamples(candidates, topics, qrels, n_ways, false_negative_margin, seed, batch_size)
+    return MinedExamples(
+        candidates, topics, qrels, n_ways, false_negative_margin, seed, examples_per_positive, batch_size
+    )
 
 
 def score(
@@ -102,6 +106,7 @@ class MinedExamples:
         n_ways: int,
         margin: float | None,
         seed: int,
+        examples_per_positive: int,
         batch_size: int,
     ) -> None:
         self._candidates = candidates
@@ -112,7 +117,13 @@ class MinedExamples:
         self._seed = seed
         self._batch_size = batch_size
         known = self._relevant.index
-        self._pairs = [(qid, docno) for qid in self._topics.index if qid in known for docno in self._relevant[qid]]
+        self._pairs = [
+            (qid, docno, number)
+            for qid in self._topics.index
+            if qid in known
+            for docno in self._relevant[qid]
+            for number in range(examples_per_positive)
+        ]
         if not self._pairs:
             raise ValueError(
                 f"None of the {len(self._topics)} queries has a relevant document in qrels; check that the qids match."
@@ -129,7 +140,7 @@ class MinedExamples:
         """Yields an example, or None if it is left out, per pair of query and positive, from pair number ``start``."""
         n_left_out = 0
         for pairs in chunked(self._pairs[start:], self._batch_size):
-            qids = list(dict.fromkeys(qid for qid, _ in pairs))
+            qids = list(dict.fromkeys(qid for qid, _, _ in pairs))
             ranking = pd.DataFrame(self._candidates(self._topics.loc[qids].reset_index(drop=True)))
             if SCORE not in ranking.columns:
                 raise ValueError(
@@ -137,8 +148,8 @@ class MinedExamples:
                     "(one | other) >> scorer."
                 )
             rankings = dict(list(ranking.groupby(QID, sort=False)))
-            for qid, positive in pairs:
-                example = self._draw(qid, positive, rankings.get(qid))
+            for qid, positive, number in pairs:
+                example = self._draw(qid, positive, number, rankings.get(qid))
                 n_left_out += example is None
                 yield example
         if n_left_out:
@@ -148,7 +159,7 @@ class MinedExamples:
                 stacklevel=2,
             )
 
-    def _draw(self, qid: str, positive: str, ranking: pd.DataFrame | None) -> Example | None:
+    def _draw(self, qid: str, positive: str, number: int, ranking: pd.DataFrame | None) -> Example | None:
         if ranking is None:
             return None
         scores = dict(zip(ranking[DOCNO], ranking[SCORE], strict=True))
@@ -160,7 +171,8 @@ class MinedExamples:
         pool = sorted(docno for docno, value in scores.items() if docno not in excluded and value <= limit)
         if len(pool) < self._n_ways - 1:
             return None
-        generator = np.random.default_rng(_seed_from(f"{self._seed}\t{qid}\t{positive}"))
+        draw = f"{self._seed}\t{qid}\t{positive}" + (f"\t{number}" if number else "")
+        generator = np.random.default_rng(_seed_from(draw))
         return Example(qid, (positive, *generator.choice(pool, self._n_ways - 1, replace=False).tolist()))
 
 

@@ -15,6 +15,7 @@ from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.losses.merged_forward import embed_columns_padded, merge_feature_batches
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
 from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
+from sentence_transformers.util import stack_padded_token_embeddings
 
 from pyterrier_jacolbert.train.copies import (
     documents_that_teach,
@@ -93,9 +94,17 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         model: student.
         stage: settings of the loss: its kind, normalisations, temperatures and in-batch negatives.
         mini_batch_size: documents per forward pass, which are grouped by length; None encodes all of a batch at once.
+        imitation: loss of which ``stage.imitation_weight`` times is added; None adds nothing. Both share the student's
+            forward pass.
     """
 
-    def __init__(self, model: MultiVectorEncoder, stage: Stage, mini_batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        model: MultiVectorEncoder,
+        stage: Stage,
+        mini_batch_size: int | None = None,
+        imitation: ImitationLoss | None = None,
+    ) -> None:
         super().__init__(
             model,
             similarity_fct=self._scores,
@@ -104,6 +113,9 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
             mini_batch_size=mini_batch_size,
         )
         self.stage = stage
+        # Hidden in a partial, like the teacher of the imitation, because the trainer would train its submodules.
+        self._distance = None if imitation is None else partial(imitation.distance)
+        self._vectors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor] | None = None
         self._positions: torch.Tensor | None = None
         self._numbers: tuple[torch.Tensor, torch.Tensor] | None = None
         self._in_batch: torch.Tensor | None = None
@@ -122,7 +134,12 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         loss = self._ranking_loss(*self._scored, labels)
         if self._in_batch is not None:
             loss = loss + self._in_batch
-        self._positions = self._numbers = self._scored = self._in_batch = None
+        if self._distance is not None and self._vectors is not None:
+            query_vectors, queries_mask, document_vectors, documents_mask = self._vectors
+            distance = self._distance([queries], query_vectors[:, None], queries_mask[:, None], "query")
+            distance = distance + self._distance(documents, document_vectors, documents_mask, "document")
+            loss = loss + self.stage.imitation_weight * distance
+        self._positions = self._numbers = self._scored = self._in_batch = self._vectors = None
         return loss
 
     def _ranking_loss(self, scores: torch.Tensor, kept: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -142,7 +159,7 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
     def get_config_dict(self) -> dict[str, Any]:
         """Returns the settings of the loss for the model card."""
         names = ["loss", "normalize_student", "normalize_teacher", "student_temperature", "teacher_temperature"]
-        names += ["in_batch_negatives", "in_batch_temperature"]
+        names += ["in_batch_negatives", "in_batch_temperature", "imitation_weight"]
         return {name: getattr(self.stage, name) for name in names}
 
     def _scores(
@@ -152,6 +169,8 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         queries_mask: torch.Tensor,
         documents_mask: torch.Tensor,
     ) -> torch.Tensor:
+        if self._distance is not None:
+            self._vectors = queries, queries_mask, documents, documents_mask
         if self._positions is not None:
             documents = _restore_order(documents, self._positions)
             documents_mask = _restore_order(documents_mask, self._positions)
@@ -210,24 +229,39 @@ class ImitationLoss(torch.nn.Module):
         queries, *documents = sentence_features
         if self.mini_batch_size is not None:
             documents, _ = _sort_by_length(documents)
-        return self._distance([queries], "query") + self._distance(documents, "document")
+        return self._forward([queries], "query") + self._forward(documents, "document")
+
+    def distance(
+        self, columns: list[dict[str, Any]], vectors: torch.Tensor, mask: torch.Tensor, task: str
+    ) -> torch.Tensor:
+        """Returns the mean cosine distance between the student's vectors of some texts and the teacher's, a scalar.
+
+        Args:
+            columns: features of the texts, n columns of ``batch`` rows.
+            vectors: the student's token vectors, ``(batch, n, tokens, dim)``.
+            mask: the student's scoring tokens, ``(batch, n, tokens)``.
+            task: ``"query"`` or ``"document"``.
+        """
+        with torch.no_grad():
+            # Copies, because a forward pass overwrites the attention mask of its features with that of scoring tokens.
+            features = [dict(column) for column in columns]
+            expected, teacher_mask = stack_padded_token_embeddings(
+                *self._embed_teacher(features, self.mini_batch_size, task)
+            )
+        common = mask & teacher_mask
+        similarity = torch.nn.functional.cosine_similarity(vectors[common].float(), expected[common].float(), dim=-1)
+        distance = 1 - similarity
+        return distance.mean() if len(distance) else vectors.sum() * 0.0  # the mean of no token would be NaN
 
     def get_config_dict(self) -> dict[str, Any]:
         """Returns the settings of the loss for the model card."""
         return {"loss": "imitation"}
 
-    def _distance(self, columns: list[dict[str, Any]], task: str) -> torch.Tensor:
-        # Copies, because a forward pass overwrites the attention mask of its features with the mask of scoring tokens.
-        options = (self.mini_batch_size, task)
-        with torch.no_grad():
-            expected, teacher_mask = self._embed_teacher([dict(column) for column in columns], *options)
-        vectors, student_mask = embed_columns_padded(self.model, [dict(column) for column in columns], *options)
-        distances = [
-            1 - torch.nn.functional.cosine_similarity(own.float(), target.float(), dim=-1)[target_mask & own_mask]
-            for own, target, target_mask, own_mask in zip(vectors, expected, teacher_mask, student_mask, strict=True)
-        ]
-        distance = torch.cat(distances)
-        return distance.mean() if len(distance) else distance.sum()  # the mean of no token would be NaN
+    def _forward(self, columns: list[dict[str, Any]], task: str) -> torch.Tensor:
+        vectors, mask = embed_columns_padded(
+            self.model, [dict(column) for column in columns], self.mini_batch_size, task
+        )
+        return self.distance(columns, *stack_padded_token_embeddings(vectors, mask), task)
 
 
 def _sort_by_length(columns: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:

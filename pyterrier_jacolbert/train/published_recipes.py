@@ -8,13 +8,49 @@ from __future__ import annotations
 
 import dataclasses
 
+from pyterrier_jacolbert.train.recipe_data import ExampleFile, HeldOut, Mining, RecipeDataset
 from pyterrier_jacolbert.train.stages import Average, Stage
 
-DATASET = "irds:mmarco/v2/ja/train"
+_RELEASED = "answerdotai/MMARCO-japanese-32-scored-triplets"
+_TEACHER = "cross-encoder:BAAI/bge-reranker-v2-m3"
 
-_MAIN = Stage("main", start="bclavie/JaColBERT", examples="mmarco-ja-32way.jsonl")
-_POST = Stage("post", "main", "post-training-with-mmarco.jsonl", warmup_steps=140, save_every=1000)
-_POST_WITHOUT_MMARCO = dataclasses.replace(_POST, name="post-without-mmarco", examples="post-training.jsonl")
+DATASETS = (
+    RecipeDataset("mmarco", "irds:mmarco/v2/ja/train"),
+    RecipeDataset("miracl", "irds:miracl/ja/train", title_field="title"),
+    RecipeDataset("jqara-dev", "jacolbert:jqara/dev", title_field="title"),
+    RecipeDataset("jqara-unused", "jacolbert:jqara/unused", title_field="title"),
+    RecipeDataset(
+        "jagovfaqs",
+        documents="jagovfaqs/documents.jsonl",
+        queries="jagovfaqs/queries.tsv",
+        qrels="jagovfaqs/qrels.tsv",
+    ),
+    RecipeDataset("miracl-small", "jacolbert:miracl-ja-small/dev", title_field="title"),
+)
+MINING = tuple(
+    Mining(f"{dataset}.jsonl", (_TEACHER,), dataset=dataset, examples_per_positive=16)
+    for dataset in ("miracl", "jqara-dev", "jqara-unused", "jagovfaqs")
+)
+HELD_OUT = (HeldOut("miracl-small", queries=None),)
+
+#: The post-training data of table 6. JQaRA's are divided by the numbers of questions of its two splits.
+_POST_TRAINING = (
+    ExampleFile("miracl.jsonl", dataset="miracl", count=115_365),
+    ExampleFile("jqara-dev.jsonl", dataset="jqara-dev", count=27_771),
+    ExampleFile("jqara-unused.jsonl", dataset="jqara-unused", count=7_962),
+    ExampleFile("jagovfaqs.jsonl", dataset="jagovfaqs", count=28_902),
+)
+_MMARCO = ExampleFile(released=_RELEASED, dataset="mmarco")
+
+_MAIN = Stage("main", "bclavie/JaColBERT", (_MMARCO,))
+_POST = Stage(
+    "post",
+    "main",
+    (*_POST_TRAINING, dataclasses.replace(_MMARCO, count=18_000)),
+    warmup_steps=140,
+    save_every=1000,
+)
+_POST_WITHOUT_MMARCO = dataclasses.replace(_POST, name="post-without-mmarco", examples=_POST_TRAINING)
 
 PAPER_STAGES = (_MAIN, _POST, _POST_WITHOUT_MMARCO)
 RELEASED_CODE_STAGES = (dataclasses.replace(_MAIN, every=4, batch_size=16), _POST, _POST_WITHOUT_MMARCO)
@@ -27,7 +63,13 @@ AVERAGES = (
 #: The source of each setting of the paper's recipe.
 PAPER_SOURCES = {
     "start": "A (checkpoint), P section 3: JaColBERTv1",
-    "examples": "P 3.2: 3.2M lines of ColBERTv2's 64-way MS MARCO set in Japanese; P 3.8 for post-training",
+    "examples": (
+        "P 3.2: 3.2M lines of ColBERTv2's 64-way MS MARCO set in Japanese, as the author released them; P 3.8 and "
+        "table 6 for post-training, whose examples were not released: they are mined here from the training parts of "
+        "MIRACL, JQaRA (dev and unused) and JaGovFaqs. Assumed: negatives of BM25, the same teacher, 16 draws for each "
+        "relevant document, JQaRA's number divided by the questions of its splits. No data set of this package has a "
+        "training part of JaGovFaqs, so its files are the user's"
+    ),
     "n_ways": "A (nway), P 3.2: the positive and 31 of 63 negatives",
     "every": "P: every line once",
     "batch_size": "A: 16 per process on four GPUs",
@@ -39,6 +81,7 @@ PAPER_SOURCES = {
     "max_gradient_norm": "C: gradients are not clipped with schedule-free",
     "loss": "A (kldiv_loss), P table 4",
     "teacher": "not used: the paper does not use imitation",
+    "imitation_weight": "not used: the paper does not use imitation",
     "normalize_student": (
         "A (normalise_training_scores, minmax), P table 4; unlike C, ranges below 1/8 are divided by 1/8, because the "
         "gradients of almost equal scores would explode"
@@ -50,6 +93,7 @@ PAPER_SOURCES = {
     "in_batch_temperature": "not used: no in-batch negatives",
     "query_length": "A (query_maxlen)",
     "document_length": "A (doc_maxlen), P note 14",
+    "mini_batch_size": "not used: whole batches fit the GPU",
     "precision": "A (amp), C: float16 with a gradient scaler",
     "dropout": "0.1 in the starting checkpoint's config, which no source changes",
     "save_every": "P: every 2,000 steps; for post-training assumed",

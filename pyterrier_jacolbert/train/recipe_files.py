@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, TypeVar
 
 from pyterrier_jacolbert.index.storage.atomic import replacing
@@ -69,7 +71,7 @@ def _to_plain(value: Any) -> Any:
 
 def _from_plain(kind: type[Settings], content: object) -> Settings:
     """Builds a dataclass from the output of :func:`_to_plain` after checking every key."""
-    name = kind.__name__.lower()
+    name = re.sub(r"(?<!^)(?=[A-Z])", " ", kind.__name__).lower()
     subject = f"An {name}" if name[0] in "aeiou" else f"A {name}"
     if not isinstance(content, dict):
         raise ValueError(f"{subject} must be a mapping of settings, not {content!r}.")
@@ -88,11 +90,17 @@ def _from_plain(kind: type[Settings], content: object) -> Settings:
 
 def _field_value(key: str, annotation: Any, value: object) -> object:
     """Converts a plain value to that of a field, which may be a dataclass or a tuple of them."""
-    nested: Any = next(filter(dataclasses.is_dataclass, typing.get_args(annotation)), None)
-    if nested is None:
-        return tuple(value) if isinstance(value, list) else value
-    if typing.get_origin(annotation) is not tuple:
-        return None if value is None else _from_plain(nested, value)
-    if not isinstance(value, list):
-        raise ValueError(f"{key} must be a list, not {value!r}.")
-    return tuple(_from_plain(nested, item) for item in value)
+    members = (
+        typing.get_args(annotation) if typing.get_origin(annotation) in (UnionType, typing.Union) else [annotation]
+    )
+    if value is None or (isinstance(value, str) and str in members):
+        return value
+    for member in members:
+        item = next(iter(typing.get_args(member)), None) if typing.get_origin(member) is tuple else None
+        if dataclasses.is_dataclass(member):
+            return _from_plain(member, value)  # type: ignore[arg-type] # a class
+        if dataclasses.is_dataclass(item):
+            if not isinstance(value, list):
+                raise ValueError(f"{key} must be a list, not {value!r}.")
+            return tuple(_from_plain(item, one) for one in value)  # type: ignore[arg-type] # a class
+    return tuple(value) if isinstance(value, list) else value

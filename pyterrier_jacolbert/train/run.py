@@ -2,141 +2,234 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyterrier as pt
-
-from pyterrier_jacolbert.columns import QID, QUERY
-from pyterrier_jacolbert.train import example_files, examples
+from pyterrier_jacolbert.columns import QUERY
+from pyterrier_jacolbert.train import example_files
+from pyterrier_jacolbert.train.held_out import HeldOutMeasure
+from pyterrier_jacolbert.train.mining import Miner
 from pyterrier_jacolbert.train.recipe import Recipe
-from pyterrier_jacolbert.train.stages import Average, Stage
-from pyterrier_jacolbert.train.teachers import CrossEncoderScorer, ensemble
-from pyterrier_jacolbert.train.texts import Texts
+from pyterrier_jacolbert.train.recipe_collections import open_collections
+from pyterrier_jacolbert.train.stage_input import StageInput
+from pyterrier_jacolbert.train.stages import STUDENT, WHOLE_STUDENT, Average, Stage
 
 if TYPE_CHECKING:
-    from pyterrier_jacolbert.artifacts.bm25 import JapaneseBM25
     from pyterrier_jacolbert.model import JaColBERT
 
 #: A measure of a checkpoint on held-out data.
 Measure = Callable[["JaColBERT"], float]
+#: Folder of the indexes that mining builds, in the folder of the runs.
+_INDEXES = "indexes"
 
 
-def mine_recipe(recipe: Recipe, folder: str | Path, *, device: str | None = None, verbose: bool = True) -> Path:
-    """Mines and scores the examples of a recipe, or resumes after an interruption.
+def mine_recipe(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    base: str | Path = ".",
+    device: str | None = None,
+    verbose: bool = True,
+) -> dict[str, Path]:
+    """Mines and scores the examples of a recipe, or resumes after an interruption. Existing files are kept.
 
     Args:
-        recipe: recipe with ``mining`` and ``dataset``.
-        folder: folder for the BM25 index and the examples.
+        recipe: recipe with ``mining`` and ``datasets``.
+        folder: folder for the indexes and the examples.
+        base: folder to which the recipe's names of files are relative.
         device: device for the teachers; None uses a GPU if there is one.
         verbose: whether to show progress bars.
 
     Returns:
-        The file of examples.
+        The files of examples by name.
 
     Raises:
-        ValueError: the recipe lacks ``mining`` or ``dataset``, or the dataset has no judgements.
+        FileNotFoundError: a data set or a model does not exist.
+        ValueError: the recipe lacks ``datasets``, or a data set has no judgements.
     """
-    from pyterrier_jacolbert.artifacts.bm25 import JapaneseBM25
-
-    mining = recipe.mining
-    if mining is None or recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} cannot mine examples; add 'mining' and 'dataset' to it.")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset = pt.get_dataset(recipe.dataset)
-    bm25 = JapaneseBM25(folder / "bm25", title_field=recipe.title_field, verbose=verbose)
-    if not bm25.built():
-        bm25.index(dataset.get_corpus_iter(verbose=False))
-    topics = dataset.get_topics()
-    if mining.queries is not None:
-        topics = topics.sample(min(mining.queries, len(topics)), random_state=mining.seed)
-    mined = examples.mine(
-        bm25.retriever() % mining.candidates,
-        topics,
-        dataset.get_qrels(),
-        n_ways=mining.n_ways,
-        false_negative_margin=mining.false_negative_margin,
-        seed=mining.seed,
-    )
-    teachers = [_load_teacher(name, bm25, device) for name in mining.teachers]
-    teacher = teachers[0] if len(teachers) == 1 else ensemble(*teachers, normalize=mining.normalize)
-    texts = None if mining.teachers == ("bm25",) else Texts(dataset, recipe.title_field)
-    return example_files.save(examples.score(mined, teacher, topics, texts), folder / mining.name)
+    runs = _Runs(recipe, Path(folder), Path(base), device)
+    names = {mining.name: recipe.dataset_name(mining.dataset, f"mining {mining.name!r}") for mining in recipe.mining}
+    if not recipe.mining:
+        raise ValueError(f"The recipe {recipe.name!r} has nothing to mine; add 'mining', or go on with train.")
+    mined: dict[str, Path] = {}
+    for mining in recipe.mining:
+        mined[mining.name] = path = runs.folder / mining.name
+        if path.is_file():
+            continue
+        miner = Miner(
+            runs.collections[names[mining.name]],
+            runs.folder / _INDEXES,
+            student=recipe.student,
+            resolve=partial(
+                runs.resolve,
+                checkpoints=runs.students() if _names_student(mining.retrievers + mining.teachers) else {},
+            ),
+            device=device,
+            verbose=verbose,
+        )
+        example_files.save(miner.mine(mining), path)
+    return mined
 
 
 def train_recipe(
-    recipe: Recipe, folder: str | Path, *, examples_folder: str | Path, measure: Measure | None = None, **settings: Any
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    base: str | Path = ".",
+    examples_folder: str | Path | None = None,
+    measure: Measure | None = None,
+    **settings: Any,
 ) -> dict[str, Path]:
     """Runs the stages of a recipe in order. Interrupted stages resume, and finished ones are skipped.
 
     Args:
-        recipe: recipe with ``dataset``.
+        recipe: recipe with ``datasets``.
         folder: folder that receives one folder per stage.
-        examples_folder: folder to which the stages' ``examples`` are relative.
-        measure: measure of a checkpoint, called at each save, where more is better. Do not use the data on which
-            results are reported.
+        base: folder to which the recipe's names of files and checkpoints are relative.
+        examples_folder: folder to which the stages' files of examples are relative; None takes ``folder``.
+        measure: measure of a checkpoint, called at each save, where more is better; None takes the held-out data of the
+            recipe. Do not use the data on which results are reported.
         **settings: other arguments of :func:`~pyterrier_jacolbert.train.distill`.
 
     Returns:
         The final checkpoint of each stage, by name.
 
     Raises:
-        ValueError: the recipe names no dataset, or its examples are not valid.
+        FileNotFoundError: a data set, a file of examples or a checkpoint does not exist.
+        ValueError: the recipe names no data set, its examples are not valid, or an example has a held-out query.
     """
     from pyterrier_jacolbert.train.distillation import distill
 
-    if recipe.dataset is None:
-        raise ValueError(f"The recipe {recipe.name!r} names no dataset that holds the texts; add 'dataset' to it.")
-    dataset = pt.get_dataset(recipe.dataset)
-    topics = dataset.get_topics()
-    queries = dict(zip(topics[QID], topics[QUERY], strict=True))
-    documents = Texts(dataset, recipe.title_field)
+    runs = _Runs(recipe, Path(folder), Path(base), settings.get("device"))
+    inputs = {
+        stage.name: StageInput(recipe, stage, runs.collections, Path(examples_folder or folder))
+        for stage in recipe.stages
+    }
+    if recipe.held_out:
+        held_out = runs.measure
+        for stage_input in inputs.values():
+            stage_input.check_held_out(held_out)
+        measure = measure if measure is not None else held_out
+    checkpoints = runs.students() if recipe.student is not None else {}
     finals: dict[str, Path] = {}
     for stage in recipe.stages:
-        lines = example_files.read(Path(examples_folder) / stage.examples)
-        start = finals.get(stage.start, stage.start)
-        finals[stage.name] = distill(
-            lines, queries, documents, stage, Path(folder) / stage.name, model=start, evaluate=measure, **settings
+        part = inputs[stage.name]
+        teacher = None if stage.teacher is None else runs.resolve(stage.teacher, checkpoints)
+        finals[stage.name] = checkpoints[stage.name] = distill(
+            part.examples(),
+            part.queries,
+            part.documents,
+            stage,
+            runs.folder / stage.name,
+            model=runs.resolve(stage.start, checkpoints),
+            teacher=teacher,
+            evaluate=measure,
+            **settings,
         )
     return finals
 
 
-def average_recipe(recipe: Recipe, folder: str | Path) -> dict[str, Path]:
+def average_recipe(
+    recipe: Recipe, folder: str | Path, *, base: str | Path = ".", measure: Measure | None = None
+) -> dict[str, Path]:
     """Writes the averages of a recipe from the checkpoints of :func:`train_recipe`; existing averages are kept.
 
     Args:
         recipe: recipe whose stages are trained.
         folder: folder of the stages, which also receives one folder per average.
+        base: folder to which the recipe's names of files are relative.
+        measure: chooses among the points of an average; None takes the held-out data of the recipe.
 
     Returns:
         The folder of each average, by name.
 
     Raises:
-        ValueError: a checkpoint of an average does not exist, or ``@best`` or ``@second`` is used without enough
+        ValueError: a checkpoint of an average does not exist, or ``@best``, ``@second`` or ``points`` is used without
             held-out measures.
     """
     from pyterrier_jacolbert.train.averaging import average
+    from pyterrier_jacolbert.train.interpolation import interpolate
 
+    runs = _Runs(recipe, Path(folder), Path(base), None)
     averages: dict[str, Path] = {}
     for part in recipe.averages:
-        out = Path(folder) / part.name
+        out = runs.folder / part.name
         if not out.exists():
-            average(_checkpoints_to_average(recipe, part, Path(folder), averages), weights=part.weights, out=out)
+            checkpoints = _checkpoints_to_average(recipe, part, runs.folder, averages)
+            if part.points is None:
+                average(checkpoints, weights=part.weights, out=out)
+            else:
+                interpolate(
+                    (checkpoints[0], checkpoints[1]),
+                    measure if measure is not None else runs.measure,
+                    points=part.points,
+                    out=out,
+                )
         averages[part.name] = out
     return averages
 
 
-def _load_teacher(name: str, bm25: JapaneseBM25, device: str | None) -> pt.Transformer:
-    kind, _, checkpoint = name.partition(":")
-    if kind == "bm25":
-        return bm25.scorer()
-    if kind == "colbert":
-        from pyterrier_jacolbert.model import JaColBERT
+class _Runs:
+    """The data of a recipe and the folder of its runs."""
 
-        return JaColBERT(checkpoint, device=device).text_scorer()
-    return CrossEncoderScorer(checkpoint, device=device)
+    def __init__(self, recipe: Recipe, folder: Path, base: Path, device: str | None) -> None:
+        self.recipe = recipe
+        self.folder = folder
+        self.collections = open_collections(recipe, base)
+        self._base = base
+        self._device = device
+
+    @property
+    def measure(self) -> HeldOutMeasure:
+        """The measure on the held-out data.
+
+        Raises:
+            ValueError: the recipe holds out nothing.
+        """
+        if not self.recipe.held_out:
+            raise ValueError(
+                f"The recipe {self.recipe.name!r} holds out nothing to measure checkpoints on; add 'held_out'."
+            )
+        return HeldOutMeasure(self.recipe.held_out, self.collections)
+
+    def students(self) -> dict[str, Path]:
+        """Returns the folders of the student and of the whole student, which are built if necessary."""
+        from pyterrier_jacolbert.train.student import build_student
+
+        if self.recipe.student is None:
+            return {}
+        folders = {name: self.folder / name for name in (STUDENT, WHOLE_STUDENT)}
+        if not all((folder / "modules.json").is_file() for folder in folders.values()):
+            encoder = self.resolve(self.recipe.student.encoder, {})
+            build_student(self.recipe.student, encoder, self._training_texts(), folders, self._device)
+        return folders
+
+    def resolve(self, checkpoint: str, checkpoints: Mapping[str, Path]) -> str:
+        """Returns the folder or hub name of a checkpoint.
+
+        Args:
+            checkpoint: name of a part of the recipe, folder relative to the recipe's file, or hub name.
+            checkpoints: folders of parts of the recipe by name.
+        """
+        if checkpoint in checkpoints:
+            return str(checkpoints[checkpoint])
+        local = self._base / checkpoint
+        return str(local) if local.is_dir() else checkpoint
+
+    def _training_texts(self) -> list[tuple[list[str], list[str]]]:
+        """Returns documents and queries of each data set that is not held out as a whole."""
+        whole = {part.dataset for part in self.recipe.held_out if part.share is None}
+        return [
+            (collection.training_texts(), collection.training_topics[QUERY].tolist())
+            for name, collection in self.collections.items()
+            if name not in whole
+        ]
+
+
+def _names_student(names: Iterable[str]) -> bool:
+    return any(name.partition(":")[2] in (STUDENT, WHOLE_STUDENT) for name in names)
 
 
 def _checkpoints_to_average(recipe: Recipe, average: Average, folder: Path, averages: dict[str, Path]) -> list[Path]:
@@ -144,7 +237,10 @@ def _checkpoints_to_average(recipe: Recipe, average: Average, folder: Path, aver
     checkpoints = []
     for reference in average.of:
         name, _, which = reference.partition("@")
-        checkpoint = averages[name] if name in averages else _stage_checkpoint(stages[name], folder / name, which)
+        if name in (STUDENT, WHOLE_STUDENT):
+            checkpoint = folder / name
+        else:
+            checkpoint = averages[name] if name in averages else _stage_checkpoint(stages[name], folder / name, which)
         if not checkpoint.is_dir():
             raise ValueError(
                 f"The average {average.name!r} needs {reference!r}, but {checkpoint} does not exist; run train first."
@@ -169,6 +265,6 @@ def _stage_checkpoint(stage: Stage, folder: Path, which: str) -> Path:
     if len(measured) <= rank:
         raise ValueError(
             f"{stage.name}@{which} needs at least {rank + 1} checkpoints with a held-out measure before the last, not "
-            f"{len(measured)} as in {log}; train with a measure, or name a step."
+            f"{len(measured)} as in {log}; add 'held_out' to the recipe and a smaller 'save_every', or name a step."
         )
     return folder / f"checkpoint-{sorted(measured, reverse=True)[rank][1]}"

@@ -1,16 +1,66 @@
-"""Parts of a recipe: how examples are mined, how a stage trains, and which checkpoints are averaged."""
+"""Parts of a recipe: the student, the stages that train it, and the averages of their checkpoints."""
 
 from __future__ import annotations
 
 import math
+import string
 from dataclasses import dataclass
 from typing import Literal
 
+from pyterrier_jacolbert.train.recipe_data import ExampleFile
 from pyterrier_jacolbert.train.settings import check, check_types
 
 Loss = Literal["kl", "margin_mse", "hard_labels", "imitation"]
 Schedule = Literal["schedule_free", "linear", "constant"]
 Precision = Literal["bfloat16", "float16", "float32"]
+
+#: Names by which stages and averages refer to the student of a recipe before training, and to the same student with all
+#: layers of its encoder.
+STUDENT, WHOLE_STUDENT = "student", "whole-student"
+
+
+@dataclass(frozen=True)
+class Student:
+    """A ColBERT built from an encoder that is none, see :func:`~pyterrier_jacolbert.train.new_student`.
+
+    Attributes:
+        encoder: folder or hub name of the encoder: a model of transformers, or one of Sentence Transformers whose
+            first module is taken.
+        dim: dimensions of a token vector.
+        layers: layers to keep, counted from 0; a number keeps the lowest ones; None keeps all.
+        vocabulary: number of tokens to keep, for encoders with a unigram tokenizer: all characters of JIS X 0208 and
+            the most frequent other pieces of the recipe's documents and queries; None keeps all.
+        query_prompt: text before each query.
+        document_prompt: text before each document.
+        augment_queries: whether queries are filled up with [MASK] positions.
+        query_length: positions per query, or without [MASK] positions its maximum number of tokens.
+        document_length: maximum number of tokens per document.
+        skiplist: characters whose tokens do not score in documents.
+        texts: number of documents of each data set from which the projection is computed.
+    """
+
+    encoder: str
+    dim: int = 128
+    layers: tuple[int, ...] | int | None = None
+    vocabulary: int | None = None
+    query_prompt: str = ""
+    document_prompt: str = ""
+    augment_queries: bool = True
+    query_length: int = 32
+    document_length: int = 300
+    skiplist: str = string.punctuation
+    texts: int = 500
+
+    @property
+    def name(self) -> str:
+        """The name by which stages and averages refer to it."""
+        return STUDENT
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        for setting in ("dim", "query_length", "document_length", "texts"):
+            check(self, setting, getattr(self, setting) >= 1, "1 or more")
+        check(self, "vocabulary", self.vocabulary is None or self.vocabulary >= 1, "1 or more, or null")
 
 
 @dataclass(frozen=True)
@@ -19,8 +69,10 @@ class Stage:
 
     Attributes:
         name: name by which later stages and averages refer to the result.
-        start: checkpoint to start from: a folder, a hub name, or the name of an earlier stage.
-        examples: file of examples, relative to the recipe's file.
+        start: checkpoint to start from: a folder, a hub name, the name of an earlier stage, or ``"student"``, the
+            recipe's own student.
+        examples: examples to train on. The name of a file, relative to the folder of the runs, stands for all examples
+            of that file.
         n_ways: documents per query, the positive first.
         every: stride over the examples: 1 takes all of them, k takes every k-th from the first.
         batch_size: queries per step over all processes.
@@ -34,8 +86,11 @@ class Stage:
             error of the score differences to the positive), ``"hard_labels"`` (cross-entropy of the positive), or
             ``"imitation"`` (cosine distance between the student's token vectors and another encoder's; it ignores the
             scores).
-        teacher: encoder to imitate with ``"imitation"``, a folder or hub name. It must have the student's tokenizer and
-            dimensions.
+        teacher: encoder to imitate: a folder, a hub name, the name of an earlier stage, ``"student"``, or
+            ``"whole-student"``, the recipe's student with all layers of its encoder. It must have the student's
+            tokenizer and dimensions.
+        imitation_weight: factor of the imitation loss that is added to another loss, so that the student keeps the
+            vectors of the teacher while it learns to rank; 0 adds none.
         normalize_student: whether the loss min-max normalises the student's n scores, with gradients. Ranges below 1/8
             are divided by 1/8, which bounds the gradients of scores that are almost equal. Two documents per query are
             refused, because min-max makes their scores 0 and 1 whatever the student does.
@@ -47,6 +102,7 @@ class Stage:
         in_batch_temperature: divisor of the student's MaxSim scores in that cross-entropy.
         query_length: positions per query, including [MASK] positions.
         document_length: maximum number of tokens per document.
+        mini_batch_size: documents per forward pass, which bounds memory; None encodes all of a batch at once.
         precision: precision of the forward and backward passes; weights and optimizer state are float32.
         dropout: dropout rate; None keeps the checkpoint's own (0.1 in BERT). Without dropout a step takes a quarter
             less time on a CPU.
@@ -56,7 +112,7 @@ class Stage:
 
     name: str
     start: str
-    examples: str
+    examples: str | tuple[ExampleFile, ...]
     n_ways: int = 32
     every: int = 1
     batch_size: int = 64
@@ -68,6 +124,7 @@ class Stage:
     max_gradient_norm: float = 0.0
     loss: Loss = "kl"
     teacher: str | None = None
+    imitation_weight: float = 0.0
     normalize_student: bool = True
     normalize_teacher: bool = True
     student_temperature: float = 1.0
@@ -76,21 +133,29 @@ class Stage:
     in_batch_temperature: float = 1.0
     query_length: int = 32
     document_length: int = 300
+    mini_batch_size: int | None = None
     precision: Precision = "float16"
     dropout: float | None = None
     save_every: int = 2000
     seed: int = 12345
 
+    @property
+    def example_files(self) -> tuple[ExampleFile, ...]:
+        """The files of examples."""
+        return (ExampleFile(self.examples),) if isinstance(self.examples, str) else self.examples
+
     def __post_init__(self) -> None:
         check_types(self)
+        check(self, "examples", self.examples != (), "the name of a file, or a list of one or more files")
         for setting in ("n_ways", "every", "batch_size", "save_every", "query_length", "document_length"):
             minimum = 2 if setting == "n_ways" else 1
             check(self, setting, getattr(self, setting) >= minimum, f"{minimum} or more")
-        check(self, "steps", self.steps is None or self.steps >= 1, "1 or more, or null")
+        for setting in ("steps", "mini_batch_size"):
+            check(self, setting, getattr(self, setting) is None or getattr(self, setting) >= 1, "1 or more, or null")
         for setting in ("learning_rate", "student_temperature", "teacher_temperature", "in_batch_temperature"):
             check(self, setting, getattr(self, setting) > 0, "more than 0")
             check(self, setting, math.isfinite(getattr(self, setting)), "finite")
-        for setting in ("warmup_steps", "weight_decay", "max_gradient_norm"):
+        for setting in ("warmup_steps", "weight_decay", "max_gradient_norm", "imitation_weight"):
             check(self, setting, getattr(self, setting) >= 0, "0 or more")
             check(self, setting, math.isfinite(getattr(self, setting)), "finite")
         check(
@@ -103,42 +168,6 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Mining:
-    """Settings for mining and scoring the examples of a recipe.
-
-    Attributes:
-        name: file to write.
-        teachers: scorers of the examples: ``"bm25"``, ``"cross-encoder:NAME"`` or ``"colbert:NAME"``, where NAME is a
-            folder or hub name. The scores of several teachers are summed.
-        normalize: per-query normalisation of the scores before they are summed: ``"minmax"`` or ``"zscore"``.
-        candidates: number of BM25 results from which negatives are drawn.
-        n_ways: documents per example, the positive first.
-        false_negative_margin: share of the positive's score above which a candidate is left out; None keeps all.
-        queries: number of queries to draw with the seed; None takes all.
-        seed: seed for the draws.
-    """
-
-    name: str
-    teachers: tuple[str, ...]
-    normalize: Literal["minmax", "zscore"] = "minmax"
-    candidates: int = 250
-    n_ways: int = 32
-    false_negative_margin: float | None = 0.95
-    queries: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_types(self)
-        check(self, "teachers", bool(self.teachers), "a list of one or more teachers")
-        check(self, "n_ways", self.n_ways >= 2, "2 or more")
-        check(self, "candidates", self.candidates >= self.n_ways, f"{self.n_ways} (n_ways) or more")
-        for teacher in self.teachers:
-            kind, colon, name = teacher.partition(":")
-            valid = teacher == "bm25" or (kind in ("cross-encoder", "colbert") and bool(colon and name))
-            check(self, "teachers", valid, "a list of 'bm25', 'cross-encoder:NAME' or 'colbert:NAME'")
-
-
-@dataclass(frozen=True)
 class Average:
     """A checkpoint that is the weighted mean of others.
 
@@ -146,14 +175,24 @@ class Average:
         name: name of the average.
         of: checkpoints to average. The name of a stage means its final checkpoint, ``"stage@2000"`` that of step 2000,
             and ``"stage@best"`` and ``"stage@second"`` the best and second best on held-out data, excluding the last.
+            ``"student"`` is the recipe's student before training.
         weights: one weight per checkpoint; None gives all the same weight.
+        points: number of points on the line from the first checkpoint to the second, of which the best on held-out data
+            is taken; None takes the weights.
     """
 
     name: str
     of: tuple[str, ...]
     weights: tuple[float, ...] | None = None
+    points: int | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
         check(self, "of", len(self.of) >= 2, "a list of two or more checkpoints")
         check(self, "weights", self.weights is None or len(self.weights) == len(self.of), "one number per checkpoint")
+        check(self, "points", self.points is None or self.points >= 2, "2 or more, or null")
+        if self.points is not None and (len(self.of) != 2 or self.weights is not None):
+            raise ValueError(
+                f"The average {self.name!r} has points={self.points}, which lie between two checkpoints; give two "
+                "checkpoints and no weights."
+            )

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import copy
 import string
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+
+from pyterrier_jacolbert.encoding.checkpoint import not_found_error, without_progress_bars
+from pyterrier_jacolbert.index.storage.atomic import replacing_directory
+from pyterrier_jacolbert.train.stages import STUDENT, WHOLE_STUDENT, Student
+from pyterrier_jacolbert.train.vocabulary import cut_vocabulary, frequent_pieces
 
 
 def new_student(
@@ -76,6 +83,67 @@ def new_student(
     )
 
 
+def build_student(
+    settings: Student,
+    encoder: str,
+    texts: Sequence[tuple[Sequence[str], Sequence[str]]],
+    folders: Mapping[str, Path],
+    device: str | None = None,
+) -> None:
+    """Builds the student of a recipe and writes it, with and without all layers of its encoder.
+
+    Args:
+        settings: of the student.
+        encoder: folder or hub name of its encoder.
+        texts: documents and queries of each data set, from which the vocabulary and the projection are computed.
+        folders: where to write the two, by :data:`~pyterrier_jacolbert.train.stages.STUDENT` and
+            :data:`~pyterrier_jacolbert.train.stages.WHOLE_STUDENT`.
+        device: device to compute on; None uses a GPU if there is one.
+
+    Raises:
+        FileNotFoundError: the encoder is not on this machine and cannot be downloaded.
+        ValueError: a layer does not exist, or the vocabulary cannot be cut.
+    """
+    kept = [text for documents, queries in texts for text in (*documents, *queries)] if settings.vocabulary else []
+    sample = [text for documents, _ in texts for text in documents[:: max(1, len(documents) // settings.texts)]]
+    whole = new_student(
+        _load_plain_encoder(settings, encoder, kept, device),
+        dim=settings.dim,
+        texts=sample,
+        query_length=settings.query_length,
+        augment_queries=settings.augment_queries,
+        document_length=settings.document_length,
+        skiplist=tuple(settings.skiplist),
+    )
+    student = whole if settings.layers is None else keep_layers(whole, settings.layers)
+    for name, model in ((WHOLE_STUDENT, whole), (STUDENT, student)):
+        with replacing_directory(folders[name]) as temporary, without_progress_bars():
+            model.save_pretrained(str(temporary))
+
+
+def _load_plain_encoder(
+    settings: Student, encoder: str, texts: Sequence[str], device: str | None
+) -> MultiVectorEncoder:
+    """Loads an encoder without projection, and cuts its vocabulary to the pieces of the given texts."""
+    try:
+        with without_progress_bars():
+            backbone = Transformer(encoder)
+    except OSError as error:
+        raise not_found_error("encoder", encoder) from error
+    if settings.vocabulary is not None:
+        pieces = frequent_pieces(backbone.tokenizer, texts, settings.vocabulary)
+        with tempfile.TemporaryDirectory(prefix="pyterrier-jacolbert-") as plain:
+            model, tokenizer = cut_vocabulary(backbone.model, backbone.tokenizer, pieces)
+            model.save_pretrained(plain)
+            tokenizer.save_pretrained(plain)
+            backbone = Transformer(plain)
+    return MultiVectorEncoder(
+        modules=[backbone, MultiVectorMask(), Normalize(module_input_name="token_embeddings")],
+        prompts={"query": settings.query_prompt, "document": settings.document_prompt},
+        device=device,
+    )
+
+
 def keep_layers(encoder: MultiVectorEncoder, layers: Sequence[int] | int) -> MultiVectorEncoder:
     """Returns a copy of an encoder with only the given layers of the backbone; other modules are kept.
 
@@ -93,13 +161,36 @@ def keep_layers(encoder: MultiVectorEncoder, layers: Sequence[int] | int) -> Mul
     smaller = copy.deepcopy(encoder)
     backbone: Any = smaller[0]
     assert isinstance(backbone, Transformer)
-    stack = backbone.model.encoder.layer
+    parent, name = _layer_stack(backbone.model)
+    stack = getattr(parent, name)
     unknown = [layer for layer in layers if not 0 <= layer < len(stack)]
     if unknown or not len(layers):
         raise ValueError(f"layers must be some of the backbone's layers, 0 to {len(stack) - 1}, not {list(layers)}.")
-    backbone.model.encoder.layer = torch.nn.ModuleList(stack[layer] for layer in layers)
-    backbone.model.config.num_hidden_layers = len(layers)
+    setattr(parent, name, torch.nn.ModuleList(stack[layer] for layer in layers))
+    config = backbone.model.config
+    config.num_hidden_layers = len(layers)
+    if getattr(config, "layer_types", None):  # local and global attention take turns in ModernBERT
+        config.layer_types = [config.layer_types[layer] for layer in layers]
     return smaller
+
+
+def _layer_stack(model: Any) -> tuple[Any, str]:
+    """Returns the module that holds the layers of a backbone, and the name of the list.
+
+    Raises:
+        ValueError: the backbone has no list of layers under a known name.
+    """
+    for path in ("encoder.layer", "layers", "encoder.layers", "transformer.layer"):
+        *parents, name = path.split(".")
+        parent = model
+        for step in parents:
+            parent = getattr(parent, step, None)
+        if isinstance(getattr(parent, name, None), torch.nn.ModuleList):
+            return parent, name
+    raise ValueError(
+        f"The layers of a {type(model).__name__} are not where those of BERT or ModernBERT are, so none can be left "
+        "out; keep all layers."
+    )
 
 
 def _principal_directions(encoder: MultiVectorEncoder, texts: Sequence[str], dim: int) -> torch.Tensor:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, SCORE, TEXT, check_column
+from pyterrier_jacolbert.encoding.checkpoint import not_found_error
 from pyterrier_jacolbert.pipeline.base import SettingsTransformer
 from pyterrier_jacolbert.pipeline.frames import check_one_query_per_qid, factorize, ranked
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
 
 
 def ensemble(
@@ -94,7 +98,7 @@ class CrossEncoderScorer(pt.Transformer):
         self.model = model
         self.device = device
         self.batch_size = batch_size
-        self._cross_encoder: Any = None
+        self._cross_encoder: CrossEncoder | None = None
 
     def transform(self, inp: pd.DataFrame) -> pd.DataFrame:
         """Scores the text of each row for its query.
@@ -113,13 +117,27 @@ class CrossEncoderScorer(pt.Transformer):
             return ranked(inp, np.empty(0))
         queries, texts = check_column(inp, QUERY, QID), check_column(inp, TEXT, DOCNO)
         check_one_query_per_qid(inp, factorize(queries)[0])
+        pairs = list(zip(queries, texts, strict=True))
+        scores = self.load().predict(pairs, batch_size=self.batch_size, show_progress_bar=False)
+        return ranked(inp, scores)
+
+    def load(self) -> CrossEncoder:
+        """Loads the cross-encoder, unless it is loaded already.
+
+        Returns:
+            The cross-encoder.
+
+        Raises:
+            FileNotFoundError: it is not on this machine and cannot be downloaded.
+        """
         if self._cross_encoder is None:
             from sentence_transformers import CrossEncoder
 
-            self._cross_encoder = CrossEncoder(self.model, device=self.device)
-        pairs = list(zip(queries, texts, strict=True))
-        scores = self._cross_encoder.predict(pairs, batch_size=self.batch_size, show_progress_bar=False)
-        return ranked(inp, scores)
+            try:
+                self._cross_encoder = CrossEncoder(self.model, device=self.device)
+            except OSError as error:
+                raise not_found_error("cross-encoder", self.model) from error
+        return self._cross_encoder
 
     def __repr__(self) -> str:
         return f"CrossEncoderScorer({self.model!r})"

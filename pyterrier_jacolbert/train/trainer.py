@@ -111,7 +111,7 @@ class Trainer(MultiVectorEncoderTrainer):
                 raise FloatingPointError(f"{owner} has NaN or infinite optimizer state in {name!r}; {self._remedy()}.")
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Does nothing, because the callback would quote training texts in the card; ``recipe.yaml`` has the settings.
+        """Does nothing, because the callback would quote training texts in the card; ``stage.yaml`` has the settings.
 
         Args:
             default_args_dict: ignored.

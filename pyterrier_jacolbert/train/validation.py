@@ -128,7 +128,7 @@ class LookedUpTexts(Collection[str]):
         first: dict[int | None, str] = {}
         originals = [first.setdefault(self._hash(key), key) for key in keys]
         return [
-            original if original == key or _fold(self._texts[original]) == _fold(self._texts[key]) else key
+            original if original == key or fold_text(self._texts[original]) == fold_text(self._texts[key]) else key
             for original, key in zip(originals, keys, strict=True)
         ]
 
@@ -137,11 +137,11 @@ class LookedUpTexts(Collection[str]):
             text = self._texts.get(key, _MISSING)
             if text is not _MISSING:
                 check_text(text, f"text of {self._kind} {key!r}")
-            self._hashes[key] = None if text is _MISSING else hash(_fold(text))
+            self._hashes[key] = None if text is _MISSING else hash(fold_text(text))
         return self._hashes[key]
 
 
-def _fold(text: str) -> str:
+def fold_text(text: str) -> str:
     """Returns what tokenizers of Japanese tell apart: the normalised text, without differences in white space."""
     return " ".join(normalize(text).split())
 

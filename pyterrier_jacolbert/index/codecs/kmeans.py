@@ -21,6 +21,7 @@ _PRODUCT_ROWS = 512
 #: Up to this number of centroids, k-means runs in one step.
 _MAX_ONE_STEP_CENTROIDS = 1024
 _ITERATIONS = 4
+_MAX_VALUE = 1e12
 #: Vectors that the groups are clustered from.
 _GROUPING_ROWS = 2**16
 
@@ -40,13 +41,19 @@ def cluster(vectors: np.ndarray, n_centroids: int, seed: int = 0) -> np.ndarray:
         float32 ``(k, dim)``, ``1 <= k <= n_centroids``; the distinct vectors if there are no more of them.
 
     Raises:
-        ValueError: ``n_centroids`` is out of range.
+        ValueError: ``n_centroids`` is out of range, or a vector is not finite or far from a unit vector.
     """
     if not 1 <= n_centroids <= MAX_CENTROIDS:
         raise ValueError(f"n_centroids must lie between 1 and {MAX_CENTROIDS}, not {n_centroids}.")
     if not len(vectors):
         return np.zeros((1, vectors.shape[1]), dtype=np.float32)
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    # Also bounds the squares and sums that faiss computes.
+    if not (vectors.min() > -_MAX_VALUE and vectors.max() < _MAX_VALUE):
+        raise ValueError(
+            f"Vectors to cluster hold NaN or numbers beyond {_MAX_VALUE:.0e}, so the index that they come from is "
+            "damaged; build or fetch it again."
+        )
     if n_centroids <= _MAX_ONE_STEP_CENTROIDS or len(vectors) <= n_centroids:
         return _kmeans(vectors, n_centroids, seed)
     group_centroids = Centroids(

@@ -166,7 +166,7 @@ def remove_if_empty(directory: Path) -> None:
 
 def begin_folder(directory: Path, folder: str, journal: Mapping[str, Any]) -> None:
     """Creates the folder of a build together with its journal, in one step."""
-    side = directory / f".{folder}.beginning"
+    side = _side_of(directory, folder)
     remove(side)
     side.mkdir(parents=True)
     replace_json(side / JOURNAL_FILE, journal)
@@ -175,13 +175,14 @@ def begin_folder(directory: Path, folder: str, journal: Mapping[str, Any]) -> No
 
 
 def discard_folder(directory: Path, folder: str) -> None:
-    """Removes the folder of a build.
+    """Removes a folder of a build, if it exists.
 
     It is renamed first, so that a process that is killed meanwhile leaves no folder without its journal.
     """
-    side = directory / f".{folder}.beginning"
+    side = _side_of(directory, folder)
     remove(side)
-    (directory / folder).rename(side)
+    with contextlib.suppress(FileNotFoundError):
+        (directory / folder).rename(side)
     shutil.rmtree(side, ignore_errors=True)
 
 
@@ -206,8 +207,9 @@ def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
     journals = [temporary_name(folder / JOURNAL_FILE) for folder in folders]
     for side in (temporary_name(directory / META_FILE), *journals):
         side.unlink(missing_ok=True)  # left by a writer that was killed before the rename
-    for folder in directory.glob(".data-*.beginning"):
-        remove(folder)
+    for entry in [*directory.iterdir()]:
+        if _is_side(entry.name):
+            remove(entry)
     for folder in folders:
         if any(name.startswith(f"{folder.name}/") for name in named):
             for file in folder.iterdir():
@@ -220,17 +222,6 @@ def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
 def next_folder(manifest: PublishedManifest | None) -> str:
     """Returns the name of the folder for a new generation of files."""
     return f"data-{1 if manifest is None else manifest.generation + 1}"
-
-
-def new_folder(directory: Path, manifest: PublishedManifest) -> str:
-    """Returns the name of the folder for the next generation of files, which is empty then.
-
-    An interrupted build that was to replace the index in that generation is discarded.
-    """
-    folder = next_folder(manifest)
-    (directory / folder / JOURNAL_FILE).unlink(missing_ok=True)  # first, so that a part of the build is never resumed
-    shutil.rmtree(directory / folder, ignore_errors=True)
-    return folder
 
 
 def interrupted_build(directory: Path, manifest: PublishedManifest | None) -> str | None:
@@ -251,7 +242,16 @@ def named_files(files: Entries) -> set[str]:
 
 def _is_trace(name: str) -> bool:
     """Returns whether a file is one that a writer leaves if it is killed before it began."""
-    return name in (_LOCK_FILE, _OWNER_FILE) or (name.startswith(".data-") and name.endswith(".beginning"))
+    return name in (_LOCK_FILE, _OWNER_FILE) or _is_side(name)
+
+
+def _side_of(directory: Path, folder: str) -> Path:
+    """Returns the name of a folder while it is created or removed."""
+    return directory / f".{folder}.beginning"
+
+
+def _is_side(name: str) -> bool:
+    return name.startswith((".data-", ".shards-")) and name.endswith(".beginning")
 
 
 def _user() -> str:

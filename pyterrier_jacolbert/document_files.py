@@ -1,4 +1,4 @@
-"""Reads documents from files."""
+"""Reads documents from JSONL and TSV files."""
 
 from __future__ import annotations
 

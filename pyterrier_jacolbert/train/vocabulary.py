@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -46,8 +47,16 @@ def cut_vocabulary(
 
     Returns:
         The same model, and a tokenizer with the new ids.
+
+    Raises:
+        ValueError: the tokenizer is of another kind.
     """
     content = json.loads(tokenizer.backend_tokenizer.to_str())
+    if content["model"]["type"] != "Unigram" or "special_tokens" not in (content["post_processor"] or {}):
+        raise ValueError(
+            f"The tokenizer is a {content['model']['type']}, and only the vocabulary of a Unigram tokenizer "
+            "(SentencePiece) can be cut, whose texts can be split into smaller pieces; keep the whole vocabulary."
+        )
     new_ids = {old: new for new, old in enumerate(kept)}
     unigrams = content["model"]["vocab"]
     content["model"]["vocab"] = [unigrams[old] for old in kept]
@@ -56,14 +65,15 @@ def cut_vocabulary(
         token["id"] = new_ids[token["id"]]
     for token in content["post_processor"]["special_tokens"].values():
         token["ids"] = [new_ids[old] for old in token["ids"]]
-    words = model.embeddings.word_embeddings
-    model.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(
+    words: Any = model.embeddings.word_embeddings
+    model.embeddings.word_embeddings = torch.nn.Embedding.from_pretrained(  # type: ignore[no-untyped-call]
         words.weight.detach()[list(kept)], freeze=False, padding_idx=new_ids[words.padding_idx]
     )
-    model.config.vocab_size = len(kept)
-    model.config.pad_token_id = new_ids[model.config.pad_token_id]
+    config: Any = model.config
+    config.vocab_size = len(kept)
+    config.pad_token_id = new_ids[config.pad_token_id]
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    smaller = PreTrainedTokenizerFast(
+    smaller: PreTrainedTokenizerFast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=Tokenizer.from_str(json.dumps(content)),
         model_max_length=tokenizer.model_max_length,
         **special,

@@ -19,6 +19,7 @@ from pyterrier_jacolbert.datasets import (
     jagovfaqs,
     jaqket,
     jaquad,
+    jglue,
     jqara,
     jsquad,
     miracl_small,
@@ -344,6 +345,29 @@ def test_squad_files_are_downloaded_and_checked(hub, home):
         jsquad.define("mini", cut, Counts(2, 3, 3)).docs_iter()
     one_sentence(error)
     assert sorted(path.name for path in home.rglob("*") if path.is_file()) == ["mini.json"]
+
+
+def test_jsts_finds_paraphrases_and_not_the_sentence_itself():
+    pairs = [
+        ("1", "犬が走る。", "犬が駆ける。", 4.2),
+        ("2", "猫が眠る。", "犬が走る。", 1.0),
+        ("3", "犬が駆ける。", "犬だ。", 5.0),
+    ]
+    names = ("sentence_pair_id", "sentence1", "sentence2", "label")
+    collection = jglue.read_jsts(dict(zip(names, pair, strict=True)) for pair in pairs)
+    assert [doc.text for doc in collection.docs] == ["犬が駆ける。", "犬が走る。", "犬だ。"]
+    assert collection.queries == []  # both first sentences of paraphrases are documents, too
+    pairs[0] = ("1", "犬が疾走する。", "犬が駆ける。", 4.2)
+    collection = jglue.read_jsts(dict(zip(names, pair, strict=True)) for pair in pairs)
+    assert [(query.query_id, query.text) for query in collection.queries] == [("1", "犬が疾走する。")]
+    assert [tuple(qrel)[:3] for qrel in collection.qrels] == [("1", "d0", 1)]
+
+
+def test_jcommonsenseqa_finds_the_right_answer_among_all():
+    line = {"q_id": 7, "question": "夜に光るものは？", "label": 2, **{f"choice{i}": f"答{i % 4}" for i in range(5)}}
+    collection = jglue.read_jcommonsenseqa([line])
+    assert [doc.text for doc in collection.docs] == ["答0", "答1", "答2", "答3"]
+    assert [tuple(qrel)[:3] for qrel in collection.qrels] == [("7", "d2", 1)]
 
 
 def test_jaquad_has_thirty_training_and_four_dev_files():

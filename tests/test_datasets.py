@@ -34,6 +34,8 @@ CONTENT_MD5 = hashlib.md5(CONTENT).hexdigest()
 JAQUAD = SHARED / "jaquad" / "train"
 
 needs_jaquad = pytest.mark.skipif(not JAQUAD.is_dir(), reason=f"JaQuAD's training files are not in {JAQUAD}")
+JGLUE = SHARED / "jglue"
+needs_jglue = pytest.mark.skipif(not JGLUE.is_dir(), reason=f"JSTS and JCommonsenseQA are not in {JGLUE}")
 needs_jsquad = pytest.mark.skipif(not JSQUAD.is_file(), reason=f"JSQuAD's validation file is not at {JSQUAD}")
 
 
@@ -67,11 +69,15 @@ NAMES = [
     pytest.param("jacolbert:demo"),
     pytest.param("jacolbert:jsquad/validation", marks=needs_jsquad),
     pytest.param("jacolbert:jaquad/train", marks=needs_jaquad),
+    pytest.param("jacolbert:jsts/train", marks=needs_jglue),
+    pytest.param("jacolbert:jcommonsenseqa/train", marks=needs_jglue),
 ]
 COUNTS = {
     "jacolbert:demo": (330, 114, 142),
     "jacolbert:jsquad/validation": (1145, 4442, 4442),
     "jacolbert:jaquad/train": (9713, 31748, 31748),
+    "jacolbert:jsts/train": (11804, 1185, 1185),
+    "jacolbert:jcommonsenseqa/train": (12802, 8939, 8939),
 }
 
 
@@ -85,7 +91,9 @@ def test_frames_have_pyterrier_s_columns_types_and_counts(name, shared, capsys):
     assert list(qrels.columns) == ["qid", "docno", "label"]
     assert pd.api.types.is_integer_dtype(qrels["label"])
     assert {"docno", "title", "text"} == set(corpus[0])
-    assert all(type(value) is str and value for doc in corpus for value in doc.values())
+    assert all(type(value) is str for doc in corpus for value in doc.values())
+    assert all(doc["docno"] and doc["text"] for doc in corpus)
+    assert len({bool(doc["title"]) for doc in corpus}) == 1  # all have a title, or none has
     assert (len(corpus), len(topics), len(qrels)) == (n_docs, n_queries, n_qrels)
     assert len({doc["docno"] for doc in corpus}) == n_docs
     assert topics["qid"].is_unique
@@ -212,7 +220,7 @@ def test_every_benchmark_has_a_name_and_documentation():
         *("jacwir/retrieval", "esci-ja/test", "jagovfaqs-22k/test", "nlp-journal/title-abs", "nlp-journal/title-intro"),
         *("nlp-journal/abs-intro", "nlp-journal/abs-article", "jaqket/test", "mldr-ja/dev", "mldr-ja/test"),
         *("jaquad/train", "jaquad/dev", "miracl-ja-small/dev", "miracl/ja/dev", "mr-tydi/ja/test"),
-        "mmarco/v2/ja/dev/small",
+        *("mmarco/v2/ja/dev/small", "jsts/train", "jcommonsenseqa/train"),
     }
     for name in names:
         data = pt.get_dataset(f"jacolbert:{name}")

@@ -18,6 +18,8 @@ first asked.
 | `esci-ja/test` | 149,999 | 4,206 | find products for shop queries; graded labels | Apache-2.0 |
 | `miracl-ja-small/dev` | 197,610 | 860 | MIRACL-ja reduced to BM25's top 250 per query | Apache-2.0 |
 | `jaquad/train`, `jaquad/dev` | 9,713, 1,431 | 31,748, 3,939 | find the context of a question | CC BY-SA 3.0 |
+| `jsts/train` | 11,804 | 1,185 | JGLUE's JSTS: find a paraphrase among captions | CC BY-SA 4.0 |
+| `jcommonsenseqa/train` | 12,802 | 8,939 | JGLUE's JCommonsenseQA: find the short answer | CC BY-SA 4.0 |
 | `jagovfaqs-22k/test` | 22,794 | 2,048 | find the answer in FAQs of ministries | CC BY 4.0 |
 | `nlp-journal/{title-abs,title-intro,abs-intro,abs-article}` | 637 | 510 | find a part of a paper | CC BY 4.0 |
 | `jaqket/test` | 114,229 | 997 | find the Wikipedia article that answers a question | CC BY-SA 4.0 |
@@ -37,6 +39,7 @@ contains them under the names below, or call `use_local` with that folder.
     jsquad/valid-v1.3.json                          JGLUE and JaQuAD; a file may be gzipped (NAME.gz)
     jsquad/train-v1.3.json
     jaquad/train/jaquad_train_0000.json             ... to 0029; jaquad/dev/jaquad_dev_0000.json to 0003
+    jglue/jsts-train-v1.3.json                      and jglue/jcommonsenseqa-train-v1.3.json
     hotchpotch/JQaRA/data/test-00000-of-00001.parquet   files of the hub: OWNER/NAME/ and the repository's file names
     miracl-ja-small/miracl_ja_bm25_top1000.json
 

@@ -9,16 +9,16 @@ from pyterrier_jacolbert.datasets._irds import Documentation, lazy_dataset
 from pyterrier_jacolbert.datasets._source import Source
 from pyterrier_jacolbert.datasets._squad import RELEVANCE, read_squad
 
-_JGLUE = "https://raw.githubusercontent.com/yahoojapan/JGLUE/6f071c09316baae89c3d083a90985b4b1cb9968c/datasets"
+JGLUE = "https://raw.githubusercontent.com/yahoojapan/JGLUE/6f071c09316baae89c3d083a90985b4b1cb9968c/datasets"
 
 _VALIDATION = Source(
     path="jsquad/valid-v1.3.json",
-    url=f"{_JGLUE}/jsquad-v1.3/valid-v1.3.json",
+    url=f"{JGLUE}/jsquad-v1.3/valid-v1.3.json",
     md5="81ef814e093102549d5595bc700e232b",
 )
 _TRAIN = Source(
     path="jsquad/train-v1.3.json",
-    url=f"{_JGLUE}/jsquad-v1.3/train-v1.3.json",
+    url=f"{JGLUE}/jsquad-v1.3/train-v1.3.json",
     # Blob hash in the repository; no MD5 of the file is published.
     git_blob="87b42821ac5487246164483d625b928bf8904344",
 )
@@ -28,7 +28,7 @@ _DESCRIPTION = (
     "paragraph is a document, and a question's own paragraph is its only relevant document, as in the JaColBERTv2.5 "
     "paper (arXiv 2407.20750). Document ids are the part of the question ids that identifies the paragraph.</p>"
 )
-_BIBTEX = """@inproceedings{kurihara-etal-2022-jglue,
+BIBTEX = """@inproceedings{kurihara-etal-2022-jglue,
     title = "{JGLUE}: {J}apanese General Language Understanding Evaluation",
     author = "Kurihara, Kentaro and Kawahara, Daisuke and Shibata, Tomohide",
     booktitle = "Proceedings of the Thirteenth Language Resources and Evaluation Conference",
@@ -59,7 +59,7 @@ def define(split: str, source: Source, counts: Counts) -> Dataset:
             url="https://github.com/yahoojapan/JGLUE",
             desc=_DESCRIPTION.format(version=version),
             licence="CC BY-SA 4.0",
-            bibtex=_BIBTEX,
+            bibtex=BIBTEX,
         ),
         relevance=RELEVANCE,
     )

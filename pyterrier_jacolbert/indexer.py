@@ -39,12 +39,14 @@ class JaColBERTIndexer(pt.Indexer):
 
     Args:
         path: the directory; None creates a temporary one, which lives as long as the returned index.
-        model: a :class:`JaColBERT`, the folder or name of a checkpoint, or a ``MultiVectorEncoder``.
+        model: a :class:`JaColBERT`, the folder or name of a checkpoint, or a ``MultiVectorEncoder``; None takes
+            answerdotai/JaColBERTv2.5, or the checkpoint of the index that is appended to.
         text_field: field with the text.
         title_field: field put before the text, with a space between, unless it is missing or blank.
         mode: ``"create"`` refuses a path that exists; ``"overwrite"`` replaces an index, which stays readable until the
             new one is complete; ``"resume"`` continues an interrupted build, starts one if there is none, and returns a
-            finished index as it is, if it holds these documents with these settings; ``"append"`` adds to an index.
+            finished index as it is, if it holds these documents with these settings; ``"append"`` adds
+            to an index. Settings that are left at their defaults are then those of the index, and others must be.
         compression: ``"float16"``, ``"int8"``, ``"4bit"``, ``"2bit"`` or ``"1bit"``, fixed for the life of the index;
             ``"auto"`` takes int8 up to 20 million tokens and 4 bits beyond.
         n_centroids: number of centroids of a residual codec; None depends on the number of tokens.
@@ -70,7 +72,7 @@ class JaColBERTIndexer(pt.Indexer):
     def __init__(
         self,
         path: str | Path | None = None,
-        model: JaColBERT | str | MultiVectorEncoder = DEFAULT_CHECKPOINT,
+        model: JaColBERT | str | MultiVectorEncoder | None = None,
         *,
         text_field: str = "text",
         title_field: str | None = None,
@@ -85,7 +87,7 @@ class JaColBERTIndexer(pt.Indexer):
         verbose: bool = False,
     ) -> None:
         self.path = path
-        self.model = as_model(model)
+        self.model = None if model is None else as_model(model)
         self.text_field = text_field
         self.title_field = title_field
         self.mode = mode
@@ -120,12 +122,15 @@ class JaColBERTIndexer(pt.Indexer):
             BlockingIOError: another process is writing to the index.
         """
         settings = self._settings()
-        encoder, build_settings = settings.document_encoder(self.model), settings.build_settings()
+        model = self.model
+        if model is None and self.mode != "append":
+            model = as_model(DEFAULT_CHECKPOINT)
+        encoder, build_settings = settings.document_encoder(model), settings.build_settings()
         if self.executor is None:
-            index = JaColBERTIndex(self.path, self.model)
+            index = JaColBERTIndex(self.path, model)
             build_index(index.path, docs, encoder, build_settings, mode=self.mode)
             return index
-        sharded = ShardedIndex(self.path, self.model)
+        sharded = ShardedIndex(self.path, model)
         build_sharded(sharded.path, docs, encoder, build_settings, self.executor, mode=self.mode)
         return sharded
 
@@ -149,7 +154,7 @@ class JaColBERTIndexer(pt.Indexer):
         encode_shard(
             Path(self.path),
             docs,
-            settings.document_encoder(self.model),
+            settings.document_encoder(as_model(DEFAULT_CHECKPOINT) if self.model is None else self.model),
             settings.build_settings(),
             number=number,
             of=of,

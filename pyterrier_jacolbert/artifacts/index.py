@@ -10,8 +10,8 @@ from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex
 from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Documents
 from pyterrier_jacolbert.building.merge import merge_indexes
 from pyterrier_jacolbert.building.settings import IndexerSettings
-from pyterrier_jacolbert.building.single import append_documents, build_index
-from pyterrier_jacolbert.index.storage.directory import sweep, writing
+from pyterrier_jacolbert.building.single import append_to_index, build_index
+from pyterrier_jacolbert.index.storage.directory import writing
 from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
 from pyterrier_jacolbert.index.updates import compact
 from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, as_model
@@ -51,7 +51,9 @@ class JaColBERTIndex(MultiVectorIndex):
         Raises:
             FileExistsError, ValueError, BlockingIOError: see :meth:`JaColBERTIndexer.index`.
         """
-        model = self._model if self._model is not None else as_model(DEFAULT_CHECKPOINT)
+        model = self._model
+        if model is None and mode != "append":
+            model = as_model(DEFAULT_CHECKPOINT)
         chosen = IndexerSettings(mode=mode, **settings)
         build_index(self.path, docs, chosen.document_encoder(model), chosen.build_settings(), mode=mode)
         return self._reopen()
@@ -70,14 +72,11 @@ class JaColBERTIndex(MultiVectorIndex):
             This index.
 
         Raises:
-            ValueError: the index already has a docno, or a document cannot be indexed.
+            ValueError: the index already has a docno, a document cannot be indexed, or its text would be encoded with
+                another checkpoint than those of the index.
             BlockingIOError: another process is writing to the index.
         """
-        encoder = self._document_encoder(batch_documents, verbose)
-        with writing(self.path):
-            manifest = self.manifest()
-            sweep(self.path, manifest)
-            append_documents(self.path, manifest, encoder.read(docs), encoder)
+        append_to_index(self.path, docs, self._document_encoder(batch_documents, verbose))
         return self._reopen()
 
     def compact(self) -> Self:

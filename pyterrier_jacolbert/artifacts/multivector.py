@@ -17,7 +17,7 @@ import numpy as np
 from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
 from pyterrier_jacolbert.artifacts.factories import PipelineFactories
 from pyterrier_jacolbert.building.documents import Documents
-from pyterrier_jacolbert.building.encoding import DocumentEncoder
+from pyterrier_jacolbert.building.encoding import DocumentEncoder, recorded_model
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.sharded_reader import open_reader
@@ -64,14 +64,12 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
         if self._model is not None:
             return self._model
         if self._recorded_model is None:
-            settings = dict(self.manifest().model or {})
-            settings.pop("fingerprint", None)
-            if settings.get("model") is None:
+            self._recorded_model = recorded_model(self.manifest())
+            if self._recorded_model is None:
                 raise ValueError(
                     f"{self!r} was built without a named checkpoint, so it cannot encode queries by itself; open it "
                     f"with {type(self).__name__}(path, model=...), or give frames with query_embs."
                 )
-            self._recorded_model = JaColBERT(**settings)
         return self._recorded_model
 
     def manifest(self) -> Manifest:
@@ -212,8 +210,9 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
                     self._reader = reader
 
     def _document_encoder(self, batch_documents: int, verbose: bool) -> DocumentEncoder:
-        """Returns an encoder for more documents, which reads them as those of the index were read."""
-        return DocumentEncoder(self.model, self.manifest().settings, batch_documents, verbose)
+        """Returns an encoder for more documents, whose other settings are those of the index."""
+        named = self._model is not None or (self.manifest().model or {}).get("model") is not None
+        return DocumentEncoder(self.model if named else None, batch_documents=batch_documents, verbose=verbose)
 
     def _reopen(self) -> Self:
         """Drops the open files, so that the next access in any thread sees the current ones."""

@@ -129,7 +129,8 @@ class ShardedIndex(MultiVectorIndex):
             This index.
 
         Raises:
-            ValueError: the index already has a docno, or a document cannot be indexed.
+            ValueError: the index already has a docno, a document cannot be indexed, or its text would be encoded with
+                another checkpoint than those of the index.
             BlockingIOError: another process is writing to the index.
         """
         append_shard(self.path, docs, self._document_encoder(batch_documents, verbose))

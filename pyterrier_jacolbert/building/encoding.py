@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +26,42 @@ class DocumentEncoder:
     """Reads documents and encodes them in batches.
 
     Attributes:
-        model: the checkpoint.
+        model: the checkpoint; None if there is none, for documents that bring their vectors.
         settings: how documents are read and what is stored of them.
         batch_documents: number of documents that are encoded and written together.
         verbose: whether to show progress bars.
         pooled: whether the vectors that documents bring are pooled already, as those of an index are.
+        index: path and manifest of the index that the documents are added to; None builds a new one.
     """
 
-    model: JaColBERT
+    model: JaColBERT | None
     settings: ReadingSettings = ReadingSettings()
     batch_documents: int = BATCH_DOCUMENTS
     verbose: bool = False
     pooled: bool = False
+    index: tuple[Path, Manifest] | None = None
+
+    def adding_to(self, path: Path, manifest: Manifest, compression: str = "auto") -> DocumentEncoder:
+        """Returns an encoder that reads and encodes documents as those of an index were read and encoded.
+
+        Args:
+            path: of the index.
+            manifest: of the index.
+            compression: that was asked for.
+
+        Raises:
+            ValueError: a setting of this encoder is neither the default nor that of the index.
+        """
+        recorded = {"compression": manifest.compression, **asdict(manifest.settings)}
+        for name, default in {"compression": "auto", **asdict(ReadingSettings())}.items():
+            given = compression if name == "compression" else getattr(self.settings, name)
+            if given not in (default, recorded[name]):
+                raise ValueError(
+                    f"The index {path} was built with {name}={recorded[name]!r}, not {given!r}; leave {name} out, so "
+                    "that documents are added like those of the index, or build a new index."
+                )
+        model = recorded_model(manifest) if self.model is None else self.model
+        return replace(self, model=model, settings=manifest.settings, index=(path, manifest))
 
     def read(self, docs: Documents, first: int = 0) -> Iterator[Document]:
         """Reads documents and checks each.
@@ -79,16 +103,19 @@ class DocumentEncoder:
     def model_settings(self) -> dict[str, Any] | None:
         """Returns what a manifest records of the checkpoint, or None if the checkpoint has not encoded anything."""
         # A model that was never loaded says nothing about vectors that the documents brought.
-        return self.model.settings() if self.model.loaded else None
+        return self.model.settings() if self.model is not None and self.model.loaded else None
 
     def origin(self) -> dict[str, Any]:
         """Returns the settings that decide the vectors, and must be equal when a build is resumed."""
         model = self.model
         return {
             **asdict(self.settings),
-            "model": model.model if isinstance(model.model, str) else None,
+            "model": model.model if model is not None and isinstance(model.model, str) else None,
             "batch_documents": self.batch_documents,
-            **{name: getattr(model, name) for name in ("revision", "max_document_length", "truncate_dim", "dtype")},
+            **{
+                name: getattr(model, name, None)
+                for name in ("revision", "max_document_length", "truncate_dim", "dtype")
+            },
         }
 
     def encode_into(self, builder: Builder, documents: Iterable[Document], total: int | None) -> None:
@@ -123,12 +150,29 @@ class DocumentEncoder:
         encoded = self.encode(documents, progress)
         builder.add(encoded, self.model_settings())  # after encoding, which loads the model
 
+    def _checked_model(self, docno: str) -> JaColBERT:
+        """Returns the checkpoint, which must be that of the index, to encode a document.
+
+        Raises:
+            ValueError: there is none, or another checkpoint encoded the documents of the index.
+        """
+        if self.model is None:
+            owner = "" if self.index is None else f"The index {self.index[0]} records no checkpoint with a name, so "
+            raise ValueError(
+                f"{owner or 'There is no checkpoint, so '}document {docno!r} cannot be encoded; open the index with "
+                "model=..., or give documents with doc_embs."
+            )
+        if self.index is not None and self.index[1].model is not None:
+            check_checkpoint(*self.index, self.model)
+        return self.model
+
     def _vectors(self, documents: Sequence[Document], progress: Callable[[int], object]) -> Sequence[np.ndarray]:
         """Returns the token vectors of documents: given ones, and those of the encoded text of the others."""
         vectors: list[Any] = [document.vectors for document in documents]
         to_encode = [number for number, rows in enumerate(vectors) if rows is None]
         if to_encode:
-            encoded = self.model.encode_documents([documents[number].text for number in to_encode], progress)
+            model = self._checked_model(documents[to_encode[0]].docno)
+            encoded = model.encode_documents([documents[number].text for number in to_encode], progress)
             for number, rows in zip(to_encode, encoded, strict=True):
                 vectors[number] = rows
         progress(len(documents) - len(to_encode))
@@ -137,6 +181,13 @@ class DocumentEncoder:
             return vectors
         pooled = [self.pooled and document.vectors is not None for document in documents]
         return [rows if done else _pool(rows, factor) for rows, done in zip(vectors, pooled, strict=True)]
+
+
+def recorded_model(manifest: Manifest) -> JaColBERT | None:
+    """Returns the checkpoint that an index records; None if it records none that has a name."""
+    settings = dict(manifest.model or {})
+    settings.pop("fingerprint", None)
+    return None if settings.get("model") is None else JaColBERT(**settings)
 
 
 def _compress(docno: str, text: str) -> bytes:

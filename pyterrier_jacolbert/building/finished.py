@@ -49,7 +49,7 @@ def check_finished(
             f"The index {path} was built with {difference}; give the same settings to resume it, or start again with "
             "mode='overwrite'."
         )
-    if _check_documents(path, reader, documents) and manifest.model is not None:
+    if _check_documents(path, reader, documents) and manifest.model is not None and encoder.model is not None:
         check_checkpoint(path, manifest, encoder.model)
 
 

@@ -27,7 +27,6 @@ from pyterrier_jacolbert.index.storage.directory import (
 )
 from pyterrier_jacolbert.index.storage.manifest import Manifest
 from pyterrier_jacolbert.index.updates import copy_documents
-from pyterrier_jacolbert.model import JaColBERT
 
 #: Documents whose docnos are looked up at once.
 _LOOKED_UP_DOCUMENTS = 4096
@@ -72,7 +71,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
             )
             publish(out, manifest)
         return
-    encoder = DocumentEncoder(JaColBERT(), first.settings, pooled=True)
+    encoder = DocumentEncoder(None, first.settings, pooled=True)
     settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
     build_documents(out, _documents(readers, encoder), encoder, settings, model=first.model)
 

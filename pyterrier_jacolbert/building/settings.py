@@ -44,8 +44,8 @@ class IndexerSettings:
         """Returns how documents are read."""
         return ReadingSettings(self.text_field, self.title_field, self.store_text, self.pool_factor)
 
-    def document_encoder(self, model: JaColBERT) -> DocumentEncoder:
-        """Returns the encoder of documents for a checkpoint."""
+    def document_encoder(self, model: JaColBERT | None) -> DocumentEncoder:
+        """Returns the encoder of documents for a checkpoint, or for that of an index that is appended to."""
         return DocumentEncoder(model, self.reading_settings(), self.batch_documents, self.verbose)
 
     def build_settings(self) -> BuildSettings:

@@ -41,6 +41,7 @@ def append_shard(path: Path, docs: Documents, encoder: DocumentEncoder) -> None:
     with writing(path):
         reader = _open_swept(path)
         manifest = reader.manifest
+        encoder = encoder.adding_to(path, manifest)
         folders = [shard.folder for shard in manifest.shards]
         folder = _build_shard(path, docs, encoder, reader, range(0))
         generation, deleted = manifest.generation + 1, manifest.files.get("deleted")
@@ -66,6 +67,7 @@ def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEnc
         folders = [shard.folder for shard in manifest.shards]
         if not 0 <= number < len(folders):
             raise IndexError(f"The index {path} has no shard {number}; give a number from 0 to {len(folders) - 1}.")
+        encoder = encoder.adding_to(path, manifest)
         first, end = reader.bounds[number : number + 2].tolist()
         folders[number] = _build_shard(path, docs, encoder, reader, range(first, end))
         data_folder = next_folder(manifest)

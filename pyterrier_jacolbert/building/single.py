@@ -47,7 +47,7 @@ def build_index(
         docs: the documents.
         encoder: reads and encodes them.
         settings: of the build.
-        mode: one of :data:`~pyterrier_jacolbert.index.storage.directory.MODES`.
+        mode: one of :data:`~pyterrier_jacolbert.index.storage.directory.MODES`; see :func:`append_to_index`.
         model: settings and fingerprint of the checkpoint, for documents that bring their vectors; None takes those of
             the encoder.
 
@@ -56,6 +56,9 @@ def build_index(
         ValueError: a document cannot be indexed, or is not the one of the interrupted build.
         BlockingIOError: another process is writing to the index.
     """
+    if mode == "append":
+        append_to_index(path, docs, encoder, settings.compression)
+        return
     total = len(docs) if isinstance(docs, Sized) else None
     build_documents(path, encoder.read(docs), encoder, settings, mode=mode, model=model, total=total)
 
@@ -77,7 +80,7 @@ def build_documents(
         documents: as the encoder reads them.
         encoder: encodes them.
         settings: of the build.
-        mode: see :func:`build_index`.
+        mode: see :func:`build_index`; not ``"append"``.
         model: see :func:`build_index`.
         total: number of documents, for the progress bar; None if it is not known.
     """
@@ -86,9 +89,7 @@ def build_documents(
         interrupted = interrupted_build(path, manifest)
         check_mode(mode, path, manifest, interrupted)
         sweep(path, manifest)
-        if mode == "append" and manifest is not None:
-            append_documents(path, manifest, documents, encoder)
-        elif mode == "resume" and manifest is not None and not interrupted:
+        if mode == "resume" and manifest is not None and not interrupted:
             check_finished(path, IndexReader(path, manifest), documents, encoder, settings)
         else:
             if interrupted and mode != "resume":
@@ -98,6 +99,30 @@ def build_documents(
             finished = _build(path, builder, documents, encoder, total)
             generation = 1 if manifest is None else manifest.generation + 1
             publish(path, finished.manifest(encoder.settings, generation=generation, model=model))
+
+
+def append_to_index(path: Path, docs: Documents, encoder: DocumentEncoder, compression: str = "auto") -> None:
+    """Appends documents to an index, read and encoded like those that it has.
+
+    Args:
+        path: of the index.
+        docs: none of which the index has.
+        encoder: with the settings that were given; those of the index take the place of defaults.
+        compression: that was given.
+
+    Raises:
+        FileNotFoundError: there is no index.
+        ValueError: the index has a document already, a document cannot be indexed, or a given setting or the checkpoint
+            is not that of the index.
+        BlockingIOError: another process is writing to the index.
+    """
+    with writing(path):
+        manifest = current_manifest(path, SINGLE)
+        check_mode("append", path, manifest, None)
+        assert manifest is not None
+        sweep(path, manifest)
+        encoder = encoder.adding_to(path, manifest, compression)
+        append_documents(path, manifest, encoder.read(docs), encoder)
 
 
 def append_documents(path: Path, manifest: Manifest, documents: Iterable[Document], encoder: DocumentEncoder) -> None:

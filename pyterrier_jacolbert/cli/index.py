@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options, model_of
+from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_model_options
 from pyterrier_jacolbert.cli.output import print_json, print_line
 from pyterrier_jacolbert.document_files import DocumentFile
 
 if TYPE_CHECKING:
+    from pyterrier_jacolbert import JaColBERT
     from pyterrier_jacolbert.artifacts.multivector import MultiVectorIndex
 
 
@@ -36,7 +37,8 @@ def _add_index(subparsers: Subparsers) -> None:
     command = add_command(subparsers, "index", run_index, "index documents from a JSONL or TSV file")
     command.add_argument("docs", help="JSONL with docno and text, or TSV of docno and text; - reads JSONL from stdin")
     command.add_argument("index", type=Path, help="the index to create")
-    add_model_options(command)
+    summary = "checkpoint: a folder or hub name (default: answerdotai/JaColBERTv2.5, or that of the index with append)"
+    add_model_options(command, None, summary)
     command.add_argument("--text-field", default="text", help="JSONL field with the text (default: text)")
     command.add_argument("--title-field", help="JSONL field to put before the text")
     command.add_argument("--mode", default="create", help="create, overwrite, resume or append (default: create)")
@@ -69,7 +71,7 @@ def run_index(args: argparse.Namespace) -> None:
         executor = RayExecutor(args.num_workers, args.num_gpus_per_worker, documents_per_shard=args.documents_per_shard)
     indexer = JaColBERTIndexer(
         args.index,
-        model_of(args),
+        _model_of(args),
         text_field=args.text_field,
         title_field=args.title_field,
         mode=args.mode,
@@ -91,6 +93,20 @@ def run_index(args: argparse.Namespace) -> None:
     print_line(
         f"{args.index}: shard {number} of {of} is encoded; when all are, run: pyterrier-jacolbert merge {args.index}"
     )
+
+
+def _model_of(args: argparse.Namespace) -> JaColBERT | None:
+    """Returns the checkpoint that the options name, or else the one that the index to append to records, if any."""
+    from pyterrier_jacolbert.artifacts.open import open_index
+    from pyterrier_jacolbert.building.encoding import recorded_model
+    from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, JaColBERT
+
+    if args.model is not None or args.mode != "append":
+        return JaColBERT(args.model or DEFAULT_CHECKPOINT, device=args.device, dtype=args.dtype)
+    model = recorded_model(open_index(args.index).manifest())
+    if model is not None:
+        model.device, model.dtype = args.device, args.dtype
+    return model
 
 
 def run_stats(args: argparse.Namespace) -> None:

@@ -35,6 +35,16 @@ if TYPE_CHECKING:
 _OPENING = fork_safe_lock()
 
 
+def trained_on(manifest: Manifest) -> dict[str, Any] | str | None:
+    """Returns what the codec of an index was trained on; see :meth:`MultiVectorIndex.stats`."""
+    training = manifest.training
+    if training is None:
+        return "unknown" if manifest.parameters else None
+    if not training.sample and not manifest.parameters:
+        return None
+    return {name: getattr(training, name) for name in ("tokens", "sample", "error", "error_now")}
+
+
 class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
     """An index of token vectors: :class:`JaColBERTIndex`, or :class:`ShardedIndex`.
 
@@ -160,8 +170,11 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
         """Summarises the index.
 
         Returns:
-            ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``bytes_per_token`` over all files, the
-            checkpoint (``model``), and the settings.
+            ``documents``, ``deleted``, ``tokens``, ``dim``, ``compression``, ``trained_on``, ``bytes_per_token`` over
+            all files, the checkpoint (``model``), and the settings. ``trained_on`` is None if the codec has nothing to
+            train, ``"unknown"`` if an earlier release trained it, and otherwise holds the number of ``tokens`` that the
+            index had then, the size of the ``sample`` of them, the mean squared ``error`` of a vector then, and with
+            the vectors that were appended since, ``error_now``.
         """
         return self._stats(self.manifest())
 
@@ -173,6 +186,7 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
             "tokens": manifest.tokens,
             "dim": manifest.dim,
             "compression": manifest.compression,
+            "trained_on": trained_on(manifest),
             "bytes_per_token": _size_of(self.path) / max(1, manifest.tokens),
             "model": manifest.model,
             "settings": dataclasses.asdict(manifest.settings),

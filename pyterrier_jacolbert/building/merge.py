@@ -37,8 +37,9 @@ _COMMON = ("compression", "dim", "model", "settings")
 def merge_indexes(paths: Sequence[Path], out: Path) -> None:
     """Merges indexes, in order and without their deleted documents.
 
-    Compressed vectors are copied. If residual codecs were trained on different samples, vectors are decompressed and
-    compressed again with a codec for all documents.
+    Compressed vectors are copied. If residual codecs were trained on different samples, vectors are compressed again
+    with a codec for all documents, trained with the settings of the first index: those that small indexes keep, and
+    decompressed ones of larger indexes.
 
     Args:
         paths: of indexes, single or sharded, with the same compression, dimensions and checkpoint.
@@ -67,12 +68,17 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
                 tokens=copied.tokens,
                 dim=first.dim,
                 parameters=tuple(sorted(parts[0].parameters)),
+                training=first.training,
                 files=copied.files,
             )
             publish(out, manifest)
         return
     encoder = DocumentEncoder(None, first.settings, pooled=True)
     settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
+    if (training := first.training) is not None:
+        settings = dataclasses.replace(
+            settings, n_centroids=training.n_centroids, sample_tokens=training.sample_tokens, seed=training.seed
+        )
     build_documents(out, _documents(readers, encoder), encoder, settings, model=first.model)
 
 
@@ -132,4 +138,4 @@ def _records(readers: Sequence[IndexReader]) -> Iterator[dict[str, Any]]:
         settings = reader.manifest.settings
         for docid in reader.present_docids().tolist():
             text = {settings.text_field: reader.text(docid)} if settings.store_text else {}
-            yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.document_rows(docid), **text}
+            yield {DOCNO: reader.docnos[docid], DOC_EMBS: reader.original_rows(docid), **text}

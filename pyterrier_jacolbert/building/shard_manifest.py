@@ -70,6 +70,7 @@ def publish_shards(
         parameters=manifests[0].parameters,
         files=files,
         generation=generation,
+        training=manifests[0].training,
         shards=tuple(shards),
         format=SHARDED,
     )

@@ -145,7 +145,9 @@ def _build_shard(
                         f"The new documents have vectors of {builder.dim} dimensions and the index {path} stores "
                         f"{manifest.dim}; encode them with the checkpoint that built it."
                     )
-                finished = builder.finish(codec=TrainedCodec(manifest.compression, reader.parameters))
+                finished = builder.finish(
+                    codec=TrainedCodec(manifest.compression, reader.parameters, manifest.training)
+                )
             finally:
                 builder.close()
             publish(directory, finished.manifest(manifest.settings, generation=1, model=manifest.model))

@@ -36,6 +36,7 @@ from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
     Manifest,
     ReadingSettings,
+    Training,
     check_recorded_model,
     entries_from_json,
     entries_to_json,
@@ -73,7 +74,14 @@ class ShardedBuild:
         content = read_json(file)
         journal = None if content is None else read_typed(file, _read_journal, content)
         if journal is None:
-            journal = {**(head or {}), "shards": shards, "compression": None, "parameters": None, "model": None}
+            journal = {
+                **(head or {}),
+                "shards": shards,
+                "compression": None,
+                "parameters": None,
+                "training": None,
+                "model": None,
+            }
             begin_folder(path, folder, journal)
         elif head and (difference := first_difference({key: journal[key] for key in head}, head)):
             raise ValueError(
@@ -125,6 +133,9 @@ class ShardedBuild:
             entries_from_json(self.journal["parameters"]),
             self.journal["model"],
             reading,
+            Fields.of(self.journal).optional(
+                lambda name: Training.from_fields(Fields.of(self.journal[name])), "training"
+            ),
         )
         waits = [executor.start(compress_shard, folder.absolute(), codec) for folder in folders]
         for wait in tqdm(waits, desc="compressing", unit=" shards", disable=not verbose):
@@ -145,6 +156,7 @@ class ShardedBuild:
         self.save(
             compression=codec.compression,
             parameters=entries_to_json(parameters),
+            training=None if codec.training is None else dataclasses.asdict(codec.training),
             model=models[0] if models else None,
         )
 
@@ -159,6 +171,7 @@ class ShardCodec:
         parameters: entries of its parameters by name.
         model: settings and fingerprint of the checkpoint.
         settings: how documents were read.
+        training: of the codec.
     """
 
     directory: Path
@@ -166,6 +179,7 @@ class ShardCodec:
     parameters: Mapping[str, ArrayEntry]
     model: Mapping[str, Any] | None
     settings: ReadingSettings
+    training: Training | None = None
 
 
 def compress_shard(directory: Path, codec: ShardCodec) -> None:
@@ -181,7 +195,7 @@ def compress_shard(directory: Path, codec: ShardCodec) -> None:
             return
         builder = Builder.resume(directory, BUILD_FOLDER)
         parameters = open_parameters(codec.directory, codec.parameters, codec.compression, builder.dim or 1)
-        finished = builder.finish(codec=TrainedCodec(codec.compression, parameters))
+        finished = builder.finish(codec=TrainedCodec(codec.compression, parameters, codec.training))
         publish(directory, finished.manifest(codec.settings, generation=1, model=codec.model))
 
 
@@ -208,7 +222,7 @@ def _read_journal(content: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         FieldError: a field is missing, has another type or is out of its range.
     """
-    known = ("settings", "origin", "shards", "compression", "parameters", "model")
+    known = ("settings", "origin", "shards", "compression", "parameters", "training", "model")
     given = Fields.of(content, known=known)
     BuildSettings.from_fields(given.object("settings"))
     given.object("origin")
@@ -221,6 +235,7 @@ def _read_journal(content: Mapping[str, Any]) -> dict[str, Any]:
     entries_from_json({} if parameters is None else parameters.content, "parameters")
     if (compression is None) != (parameters is None):
         raise FieldError("compression and parameters do not belong together")
+    given.optional(lambda name: Training.from_fields(given.object(name)), "training")
     model = given.optional(given.object, "model")
     if model is not None:
         check_recorded_model(model)

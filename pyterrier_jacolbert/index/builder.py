@@ -23,7 +23,7 @@ import numpy as np
 from pyterrier_jacolbert.index.checks import check_build
 from pyterrier_jacolbert.index.codecs.registry import codec_of, encode_in_threads, nearest_in_threads
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, to_float32
-from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, train_codec
+from pyterrier_jacolbert.index.codecs.training import ROTATED_ROWS, TrainedCodec, keeps_vectors, train_codec
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.journal import BuildSettings, Journal, check_document, first_difference
 from pyterrier_jacolbert.index.limits import MAX_DOCUMENTS
@@ -31,12 +31,10 @@ from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_
 from pyterrier_jacolbert.index.storage.atomic import replace_json
 from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE, begin_folder
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
-from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, ReadingSettings
+from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest, ReadingSettings, Training
 
 #: Token vectors that are compressed between two flushes of the journal.
 _COMPRESSED_ROWS = 2**19
-#: Arrays that only the build needs.
-_BUILD_ONLY = ("raw",)
 
 #: Called with a step, the amount of it that is done, and its whole amount.
 Progress = Callable[[str, int, int], object]
@@ -201,14 +199,17 @@ class Builder:
                 name: write_array(self._directory, f"{self._folder}/{name}", array)
                 for name, array in codec.parameters.items()
             }
-            self._save(compression=codec.compression, parameters=parameters)
+            self._save(compression=codec.compression, parameters=parameters, training=codec.training)
         compression = self._journal.compression
         assert compression is not None
         if "raw" in self._arrays.entries:
             self._compress(compression, progress)
         if compression == "int8" and self._journal.parameters:
             self._assign_centroids(progress)
-        arrays = {name: entry for name, entry in self._arrays.entries.items() if name not in _BUILD_ONLY}
+        training = self._journal.training
+        kept = training is not None and keeps_vectors(compression, training.tokens)
+        # A small index keeps its vectors for when it grows.
+        arrays = {name: entry for name, entry in self._arrays.entries.items() if name != "raw" or kept}
         tables = write_docno_tables(
             self._directory, f"{self._folder}/", self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         )
@@ -217,7 +218,7 @@ class Builder:
         parameters = dict(self._journal.parameters)
         files = {**arrays, **parameters, **tables}
         return FinishedBuild(
-            compression, self.documents, self.tokens, self.dim, tuple(sorted(parameters)), files, self.model
+            compression, self.documents, self.tokens, self.dim, tuple(sorted(parameters)), files, self.model, training
         )
 
     def training_rows(self, rows: np.ndarray | slice, compression: str) -> np.ndarray:
@@ -289,6 +290,7 @@ class FinishedBuild:
     parameters: tuple[str, ...]
     files: Mapping[str, ArrayEntry]
     model: Mapping[str, Any] | None
+    training: Training | None
 
     def manifest(
         self, settings: ReadingSettings, *, generation: int, model: Mapping[str, Any] | None = None

@@ -16,6 +16,7 @@ from pyterrier_jacolbert.index.storage.fields import Fields
 from pyterrier_jacolbert.index.storage.files import check_folders
 from pyterrier_jacolbert.index.storage.manifest import (
     ArrayEntry,
+    Training,
     check_recorded_model,
     entries_from_json,
     entries_to_json,
@@ -63,6 +64,7 @@ class Journal:
         arrays: entries of the arrays by name.
         compression: of the trained codec; None before training.
         parameters: entries of its parameters by name.
+        training: what it was trained on; None before training, and if nothing is trained.
         model: settings and fingerprint of the checkpoint; None if it is not known.
     """
 
@@ -74,6 +76,7 @@ class Journal:
     arrays: Mapping[str, ArrayEntry] = dataclasses.field(default_factory=dict)
     compression: str | None = None
     parameters: Mapping[str, ArrayEntry] = dataclasses.field(default_factory=dict)
+    training: Training | None = None
     model: Mapping[str, Any] | None = None
 
     @classmethod
@@ -110,6 +113,7 @@ class Journal:
             arrays=entries_from_json(given.object("arrays").content, "arrays"),
             compression=given.optional(lambda name: given.choice(name, COMPRESSIONS), "compression"),
             parameters=entries_from_json(given.object("parameters").content, "parameters"),
+            training=given.optional(lambda name: Training.from_fields(given.object(name)), "training"),
             model=None if model is None else check_recorded_model(model),
         )
 
@@ -118,7 +122,8 @@ class Journal:
         content = {part.name: getattr(self, part.name) for part in dataclasses.fields(self)}
         arrays, parameters = entries_to_json(self.arrays), entries_to_json(self.parameters)
         settings = dataclasses.asdict(self.settings)
-        return {**content, "settings": settings, "arrays": arrays, "parameters": parameters}
+        training = None if self.training is None else dataclasses.asdict(self.training)
+        return {**content, "settings": settings, "arrays": arrays, "parameters": parameters, "training": training}
 
     def head(self) -> dict[str, Mapping[str, Any]]:
         """Returns what must be equal when a build is resumed."""

@@ -12,7 +12,7 @@ import numpy as np
 from pyterrier_jacolbert.index.checks import open_arrays
 from pyterrier_jacolbert.index.codecs.registry import codec_of
 from pyterrier_jacolbert.index.codecs.residual import ResidualCodec, check_centroid_ids
-from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, check_scales
+from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, check_scales, to_float32
 from pyterrier_jacolbert.index.search.exact import ExactScorer, Scorer, TokenVectors
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
@@ -38,6 +38,7 @@ class IndexReader:
         deleted: uint32, ascending: deleted docids.
         docnos: docnos by docid.
         digests: uint64 ``(n_docs,)``: digest of each document as it was given; 0 if it is not known.
+        raw: float16 ``(n_tokens, dim)``: vectors before they were compressed; None if the index does not keep them.
         texts: compressed texts, concatenated, and the first byte of each; None if the index stores no text.
 
     Raises:
@@ -52,6 +53,7 @@ class IndexReader:
         self.columns: Mapping[str, np.ndarray] = {name: maps[name] for name in self.codec.columns}
         self.starts = maps["starts"]
         self.deleted = maps.get("deleted", np.empty(0, dtype=np.uint32))
+        self.raw: np.ndarray | None = maps.get("raw")
         self.docnos = Docnos(directory, manifest.files, self.deleted)
         # Indexes of earlier versions have none.
         self.digests: np.ndarray = maps["digests"] if "digests" in maps else np.zeros(len(self), dtype=np.uint64)
@@ -79,6 +81,16 @@ class IndexReader:
     def document_rows(self, docid: int) -> np.ndarray:
         """Returns the vectors of one document: float32 ``(n_tokens, dim)``."""
         return self.rows(docid, docid + 1)
+
+    def original_rows(self, docid: int) -> np.ndarray:
+        """Returns the vectors of one document as they were before compression, if the index keeps them.
+
+        Returns:
+            float32 ``(n_tokens, dim)``; decompressed vectors if the index does not keep the original ones.
+        """
+        if self.raw is None:
+            return self.document_rows(docid)
+        return to_float32(np.ascontiguousarray(self.raw[self.starts[docid] : self.starts[docid + 1]]))
 
     def take(self, docids: np.ndarray) -> TokenVectors:
         """Returns the vectors of the given documents."""

@@ -59,6 +59,7 @@ class ShardedIndexReader(IndexReader):
         self.columns: Any = {
             name: ConcatenatedArray([part.columns[name] for part in parts]) for name in parts[0].columns
         }
+        self.raw = None  # each part has its own
         self.starts = concatenate_starts([part.starts for part in parts])
         deleted = [tables["deleted"]] if "deleted" in tables else []
         deleted += [part.deleted + np.uint32(first) for part, first in zip(parts, self.bounds, strict=False)]
@@ -92,6 +93,11 @@ class ShardedIndexReader(IndexReader):
         """Checks the values of the token vectors of all shards; see :meth:`IndexReader.check_tokens`."""
         for part in self.parts:
             part.check_tokens()
+
+    def original_rows(self, docid: int) -> np.ndarray:
+        """Returns the vectors of one document as they were before compression, if its shard keeps them."""
+        number = int(np.searchsorted(self.bounds, docid, side="right")) - 1
+        return self.parts[number].original_rows(docid - int(self.bounds[number]))
 
     def shard_views(self) -> list[IndexReader]:
         """Returns the readers of the shards, where documents deleted from the whole index are deleted, too."""

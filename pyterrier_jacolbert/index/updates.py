@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.reader import IndexReader
+from pyterrier_jacolbert.index.retraining import appended_codec, update_codes
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
 from pyterrier_jacolbert.index.storage.directory import next_folder, publish
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
@@ -36,8 +38,9 @@ class Appender:
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self._directory = directory
         self._manifest = manifest
-        self._codec = IndexReader(directory, manifest).codec
-        growing = {*_GROWING, *self._codec.columns}
+        self._reader = IndexReader(directory, manifest)
+        self._codec = appended_codec(self._reader)
+        growing = {*_GROWING, *(("raw",) if self._codec is None else self._codec.columns)}
         entries = {name: entry for name, entry in manifest.files.items() if name in growing}
         self._folder = _folder_of(manifest, "starts")
         self._arrays = ArraySet(directory, self._folder, entries)
@@ -58,12 +61,19 @@ class Appender:
     def finish(self) -> None:
         """Publishes the longer index."""
         files = {**self._manifest.files, **self._arrays.entries}
+        files.pop("raw", None)  # shorter now, unless the codes are updated below
+        changes: dict[str, Any] = {}
+        if self._manifest.training is not None:
+            codes = update_codes(self._directory, self._reader, self._arrays)
+            outdated = {*self._reader.codec.columns, *self._manifest.parameters}
+            files = {**{name: entry for name, entry in files.items() if name not in outdated}, **codes.files}
+            changes = {"parameters": codes.parameters, "training": codes.training}
         names, starts = self._arrays.map("docno_bytes"), self._arrays.map("docno_starts")
         self._arrays.close()
         tables = write_docno_tables(self._directory, _table_prefix(self._manifest, self._folder), names, starts)
         tokens = int(map_array(self._directory, files["starts"])[-1])
         documents = len(starts) - 1
-        following = self._manifest.following(documents=documents, tokens=tokens, files={**files, **tables})
+        following = self._manifest.following(documents=documents, tokens=tokens, files={**files, **tables}, **changes)
         publish(self._directory, following)
 
     def close(self) -> None:
@@ -131,10 +141,11 @@ def copy_documents(readers: Sequence[IndexReader], directory: Path, folder: str)
         What the manifest of the new index records.
     """
     arrays = ArraySet(directory, folder, {})
+    keep_vectors = all(reader.raw is not None for reader in readers)
     for reader in readers:
         kept = reader.present_docids()
         for first in range(0, max(1, len(kept)), _COPIED_DOCUMENTS):  # once even without documents: creates the files
-            _append_copies(reader, kept[first : first + _COPIED_DOCUMENTS], arrays)
+            _append_copies(reader, kept[first : first + _COPIED_DOCUMENTS], arrays, keep_vectors)
     files = dict(arrays.entries)
     arrays.close()
     for name, parameter in readers[0].parameters.items():
@@ -145,10 +156,12 @@ def copy_documents(readers: Sequence[IndexReader], directory: Path, folder: str)
     return CopiedDocuments(len(starts) - 1, tokens, files)
 
 
-def _append_copies(reader: IndexReader, docids: np.ndarray, arrays: ArraySet) -> None:
+def _append_copies(reader: IndexReader, docids: np.ndarray, arrays: ArraySet, keep_vectors: bool) -> None:
     """Appends documents of an index, compressed as they are, to arrays."""
     columns = {name: _take(reader.columns[name], reader.starts, docids)[0] for name in reader.columns}
     columns["digests"] = reader.digests[docids]
+    if keep_vectors and reader.raw is not None:
+        columns["raw"] = _take(reader.raw, reader.starts, docids)[0]
     ends = {"starts": np.cumsum(reader.starts[docids + 1] - reader.starts[docids])}
     columns["docno_bytes"], ends["docno_starts"] = _take(*reader.docnos.arrays, docids)
     if reader.texts is not None:

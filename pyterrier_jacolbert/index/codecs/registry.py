@@ -13,6 +13,9 @@ from pyterrier_jacolbert.index.limits import COMPRESSIONS, check_choice
 from pyterrier_jacolbert.index.storage.layout import BITS
 from pyterrier_jacolbert.index.threads import by_rows
 
+#: Vectors that the error of a codec is measured on.
+_MEASURED_ROWS = 2**13
+
 
 def codec_of(compression: str, dim: int, parameters: Mapping[str, np.ndarray]) -> Codec:
     """Returns the codec of a compression.
@@ -38,6 +41,29 @@ def encode_in_threads(codec: Codec, vectors: np.ndarray) -> dict[str, np.ndarray
     codec.encode(to_float32(vectors[:0]))  # creates what is cached before threads ask for it
     parts = by_rows(lambda rows: codec.encode(to_float32(vectors[rows])), len(vectors))
     return {name: np.concatenate([part[name] for part in parts]) for name in codec.columns}
+
+
+def evenly_spaced(vectors: np.ndarray) -> np.ndarray:
+    """Returns evenly spaced rows, enough to measure the error of a codec on."""
+    return vectors[:: max(1, -(-len(vectors) // _MEASURED_ROWS))]
+
+
+def mean_squared_error(codec: Codec, vectors: np.ndarray) -> float:
+    """Measures the mean squared distance between vectors and their codes, on evenly spaced vectors.
+
+    Args:
+        codec: compresses the vectors.
+        vectors: float16 ``(n, dim)``; may be empty.
+
+    Returns:
+        Four significant digits, so that the last bits of products, which differ between processors, do not show.
+    """
+    chosen = np.ascontiguousarray(evenly_spaced(vectors))
+    if not len(chosen):
+        return 0.0
+    differences = codec.decode(encode_in_threads(codec, chosen)) - to_float32(chosen)
+    error = np.einsum("ij,ij->i", differences, differences, dtype=np.float64).mean()
+    return float(f"{error:.4g}")
 
 
 def nearest_in_threads(codec: Int8Codec, columns: Mapping[str, np.ndarray]) -> np.ndarray:

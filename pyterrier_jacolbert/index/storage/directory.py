@@ -224,6 +224,17 @@ def next_folder(manifest: PublishedManifest | None) -> str:
     return f"data-{1 if manifest is None else manifest.generation + 1}"
 
 
+def new_folder(directory: Path, manifest: PublishedManifest) -> str:
+    """Returns the name of the folder for the next generation of files, which is empty then.
+
+    An interrupted build that was to replace the index in that generation is discarded.
+    """
+    folder = next_folder(manifest)
+    (directory / folder / JOURNAL_FILE).unlink(missing_ok=True)  # first, so that a part of the build is never resumed
+    shutil.rmtree(directory / folder, ignore_errors=True)
+    return folder
+
+
 def interrupted_build(directory: Path, manifest: PublishedManifest | None) -> str | None:
     """Returns the folder of a build that was begun and is not part of the index, or None."""
     named = set() if manifest is None else named_files(manifest.files)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pyterrier_jacolbert._version import __version__
-from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_DIM, MAX_DOCUMENTS, MAX_TEXT_BYTES
+from pyterrier_jacolbert.index.limits import COMPRESSIONS, MAX_CENTROIDS, MAX_DIM, MAX_DOCUMENTS, MAX_TEXT_BYTES
 from pyterrier_jacolbert.index.storage.atomic import META_FILE, json_digest, read_json
 from pyterrier_jacolbert.index.storage.entries import ArrayEntry as ArrayEntry
 from pyterrier_jacolbert.index.storage.entries import Entries as Entries
@@ -103,6 +103,47 @@ class ReadingSettings:
 
 
 @dataclass(frozen=True)
+class Training:
+    """What the codec of an index was trained on, and the settings to train it again with.
+
+    Attributes:
+        tokens: number of token vectors of the collection when the codec was trained.
+        sample: number of them that it was trained on; 0 if it has no parameters.
+        error: mean squared distance between a vector and its code then.
+        error_now: the same now, with the vectors that were appended since.
+        n_centroids: number of centroids; None takes the default for the number of tokens.
+        sample_tokens: maximum number of token vectors to train on.
+        seed: of the sample, the rotation and the clustering.
+    """
+
+    tokens: int
+    sample: int
+    error: float
+    error_now: float
+    n_centroids: int | None
+    sample_tokens: int
+    seed: int
+
+    @classmethod
+    def from_fields(cls, given: Fields) -> Self:
+        """Reads a record.
+
+        Raises:
+            FieldError: a field is missing or has another type.
+        """
+        Fields.of(given.content, given.place, [part.name for part in fields(cls)])
+        return cls(
+            tokens=given.whole("tokens"),
+            sample=given.whole("sample"),
+            error=given.number("error", least=0),
+            error_now=given.number("error_now", least=0),
+            n_centroids=given.optional(lambda name: given.whole(name, least=1, most=MAX_CENTROIDS), "n_centroids"),
+            sample_tokens=given.whole("sample_tokens", least=1),
+            seed=given.whole("seed"),
+        )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The manifest of an index of token vectors, single or sharded.
 
@@ -117,6 +158,7 @@ class Manifest:
         parameters: names of the files with the parameters of the codec.
         files: entries of the files by name.
         generation: number of this state of the index; each change adds one.
+        training: of the codec; None for float16, which has nothing to train, and if it is not known.
         shards: of a sharded index.
         max_text_bytes: most bytes of a stored text.
         package_version: release that wrote the manifest.
@@ -131,6 +173,7 @@ class Manifest:
     parameters: tuple[str, ...]
     files: Entries
     generation: int = 1
+    training: Training | None = None
     shards: tuple[ShardEntry, ...] = ()
     max_text_bytes: int = MAX_TEXT_BYTES
     package_version: str = __version__
@@ -185,12 +228,15 @@ class Manifest:
             parameters=given.texts("parameters"),
             files=files,
             generation=generation,
+            training=given.optional(lambda name: Training.from_fields(given.object(name)), "training"),
             shards=tuple(shards),
             max_text_bytes=given.optional(lambda name: given.whole(name, 1, MAX_TEXT_BYTES), "max_text_bytes")
             or MAX_TEXT_BYTES,
             package_version=given.text("package_version"),
             format=SHARDED if sharded else SINGLE,
         )
+        if manifest.training is not None and manifest.compression == "float16":
+            raise FieldError("training is given, and float16 has nothing to train")
         sizes = Sizes(manifest.compression, manifest.dim, manifest.documents, manifest.tokens)
         if sharded:
             check_sharded_layout(files, sizes)
@@ -214,6 +260,7 @@ class Manifest:
             "tokens": self.tokens,
             "dim": self.dim,
             "parameters": list(self.parameters),
+            "training": None if self.training is None else _as_dict(self.training),
             **shards,
             **({"max_text_bytes": self.max_text_bytes} if self.settings.store_text else {}),
             "files": entries_to_json(self.files),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import functools
 import json
 import linecache
@@ -26,6 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hostile
 import numpy as np
@@ -35,10 +37,14 @@ from conformance import contents
 
 import pyterrier_jacolbert as pj
 from pyterrier_jacolbert.artifacts.open import open_index
+from pyterrier_jacolbert.index import builder
 from pyterrier_jacolbert.index.codecs import training
 from pyterrier_jacolbert.index.storage.atomic import META_FILE
 
 KINDS = ("int8", "4bit", "float16", "deleted", "text", "shards", "bm25")
+#: An interrupted build, which is fuzzed on its own: it has a journal in place of a manifest.
+BUILD = "build"
+_JOURNAL = Path("data-1", "journal.json")
 DIM = 16
 #: Seconds after which a child is stopped: it hangs.
 _PATIENCE = 120
@@ -94,6 +100,11 @@ class Fuzzer:
         path = self.sound / kind
         if kind == "bm25":
             pj.JapaneseBM25(path).index(list(documents(range(16), text=True)))
+            return
+        if kind == BUILD:
+            with mock.patch.object(builder, "encode_in_threads", side_effect=KeyboardInterrupt):
+                with contextlib.suppress(KeyboardInterrupt):
+                    _resume(path)
             return
         compression = {"4bit": "4bit", "text": "4bit", "float16": "float16"}.get(kind, "int8")
         settings: dict[str, Any] = {"compression": compression, "n_centroids": 4, "batch_documents": 8}
@@ -167,7 +178,7 @@ class Fuzzer:
     def _outcomes(self, kind: str, path: Path, name: str) -> dict[str, str]:
         """Returns the outcome of every operation on an index by name: ``ok: ...``, ``refused`` or ``unclear: ...``."""
         found = {}
-        operations = _bm25_operations() if kind == "bm25" else self._operations(kind)
+        operations = {"bm25": _bm25_operations, BUILD: _build_operations}.get(kind, lambda: self._operations(kind))()
         for number, (operation, (function, writes)) in enumerate(operations.items()):
             own = path
             if writes:
@@ -244,6 +255,20 @@ def _bm25_operations() -> dict[str, tuple[Callable[[Path], Any], bool]]:
     return {**found, "overwrite": (overwritten, True)}
 
 
+def _resume(path: Path, mode: str = "resume") -> pj.JaColBERTIndex:
+    settings: dict[str, Any] = {"compression": "4bit", "n_centroids": 4, "batch_documents": 8, "store_text": True}
+    given = [{**document, "text": _WORDS[0]} for document in documents(range(16))]
+    return pj.JaColBERTIndexer(path, "somebody/unused", mode=mode, **settings).index(given)
+
+
+def _build_operations() -> dict[str, tuple[Callable[[Path], Any], bool]]:
+    topics = queries().drop(columns="query")
+    return {
+        mode: (lambda path, mode=mode: _resume(path, mode).retriever()(topics), True)
+        for mode in ("resume", "overwrite")
+    }
+
+
 def _read(opened: Callable[[Path], Any], read: Callable[[Any], Any], path: Path) -> Any:
     return read(opened(path))
 
@@ -272,6 +297,9 @@ def _shown(value: Any) -> str:
 
 def _change(rng: np.random.Generator, path: Path, outside: Path) -> str:
     """Makes a random change to an index, with right checksums, and returns what it was."""
+    if (path / _JOURNAL).is_file():
+        builds = [_change_journal, _change_journal, _change_data, _change_files]
+        return builds[rng.integers(len(builds))](rng, path, outside)
     parts = [path, *sorted(folder.parent for folder in path.glob("shards-*/*/pt_meta.json"))]
     part = parts[rng.integers(len(parts))]
     kinds = [_change_manifest, _change_values, _change_values, _change_shape, _change_bytes, _change_files]
@@ -319,7 +347,27 @@ def _leaves(values: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _change_manifest(rng: np.random.Generator, part: Path, outside: Path) -> str:
-    with hostile.changed_manifest(part) as manifest:
+    return _change_json(rng, part / META_FILE, outside)
+
+
+def _change_journal(rng: np.random.Generator, part: Path, outside: Path) -> str:
+    return _change_json(rng, part / _JOURNAL, outside)
+
+
+def _change_data(rng: np.random.Generator, part: Path, outside: Path) -> str:
+    """Changes bytes of a file of a build, whose checksums resuming does not compare."""
+    files = [file for file in sorted((part / "data-1").iterdir()) if file.suffix not in (".sums", ".json")]
+    files = [file for file in files if file.stat().st_size]
+    file = files[rng.integers(len(files))]
+    content = bytearray(file.read_bytes())
+    for place in rng.integers(len(content), size=1 + rng.integers(4)):
+        content[place] = rng.choice([0, 1, 127, 128, 255])
+    file.write_bytes(content)
+    return f"data: {file.name}"
+
+
+def _change_json(rng: np.random.Generator, file: Path, outside: Path) -> str:
+    with hostile.changed_json(file) as manifest:
         changes = []
         for _ in range(1 + rng.integers(2)):
             places = list(_leaves(manifest))
@@ -334,7 +382,7 @@ def _change_manifest(rng: np.random.Generator, part: Path, outside: Path) -> str
             else:
                 container[key] = _hostile_value(rng, container[key], outside)
             changes.append(str(key))
-    return f"manifest: {', '.join(changes)}"
+    return f"{file.stem}: {', '.join(changes)}"
 
 
 def _some_array(rng: np.random.Generator, part: Path) -> tuple[str, np.ndarray]:
@@ -461,6 +509,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--kinds", nargs="+", choices=(*KINDS, BUILD), default=KINDS)
     parser.add_argument("--output", type=Path)
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -471,6 +520,7 @@ def main() -> None:
             commands = [
                 [sys.executable, __file__, "--first", str(arguments.first + number * size), "--processes", "1"]
                 + ["--count", str(min(size, arguments.count - number * size)), "--output", str(output)]
+                + ["--kinds", *arguments.kinds]
                 for number, output in enumerate(outputs)
             ]
             running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
@@ -479,7 +529,7 @@ def main() -> None:
             reports = [report for output in outputs for report in json.loads(output.read_text(encoding="utf-8"))]
         else:
             seeds = range(arguments.first, arguments.first + arguments.count)
-            reports = fuzz(Path(folder), seeds)
+            reports = fuzz(Path(folder), seeds, tuple(arguments.kinds))
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(reports), encoding="utf-8")
     print(summarize(reports))

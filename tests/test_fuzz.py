@@ -7,7 +7,7 @@ import signal
 import hostile
 import numpy as np
 import pytest
-from fuzz_indexes import KINDS, Fuzzer, failures, summarize
+from fuzz_indexes import BUILD, KINDS, Fuzzer, failures, summarize
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -24,6 +24,11 @@ def assert_safe(reports):
 @pytest.mark.parametrize("seed", range(len(KINDS)))
 def test_changed_index_is_refused_or_read(fuzzer, seed):
     assert_safe([fuzzer.run(seed + len(KINDS) * number) for number in range(4)])
+
+
+def test_changed_build_is_refused_or_resumed(tmp_path):
+    fuzzer = Fuzzer(tmp_path, (BUILD,))
+    assert_safe([fuzzer.run(seed) for seed in range(20)])
 
 
 def test_fuzzer_sees_what_it_looks_for(fuzzer, monkeypatch):
@@ -61,3 +66,9 @@ def test_3000_changed_indexes_are_refused_or_read(tmp_path_factory):
     reports = [fuzzer.run(seed) for seed in range(3000)]
     print(summarize(reports))
     assert_safe(reports)
+
+
+@pytest.mark.fuzz
+def test_500_changed_builds_are_refused_or_resumed(tmp_path):
+    fuzzer = Fuzzer(tmp_path, (BUILD,))
+    assert_safe([fuzzer.run(seed) for seed in range(500)])

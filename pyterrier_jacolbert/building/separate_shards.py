@@ -29,6 +29,9 @@ from pyterrier_jacolbert.index.storage.directory import (
 from pyterrier_jacolbert.index.storage.fields import Fields
 from pyterrier_jacolbert.index.storage.manifest import read_typed
 
+#: Greatest number of shards that are encoded one by one.
+_MAX_SHARDS = 10**6
+
 
 def encode_shard(
     path: Path,
@@ -153,7 +156,9 @@ def _encoded_shards(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     assert head is not None
     count = head["origin"].get("of", len(shards))
     missing = [number for number in range(1, count + 1) if number not in shards]
-    if missing or len(shards) != count:
+    if beyond := [number for number in sorted(shards) if not 1 <= number <= count]:
+        raise ValueError(f"{path} has a shard {beyond[0]} of {count}; encode all shards again.")
+    if missing:
         raise ValueError(f"{path} has {len(shards)} of {count} shards; shard {missing[0]} is missing, so encode it.")
     return head, [shards[number] for number in sorted(shards)]
 
@@ -161,5 +166,5 @@ def _encoded_shards(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 def _number_of(origin: Mapping[str, Any]) -> int | None:
     """Returns the number of a shard, which its build records, after checking the number of all shards."""
     given = Fields.of(origin, "origin")
-    given.optional(given.whole, "of")
-    return given.optional(given.whole, "shard")
+    given.optional(lambda name: given.whole(name, 1, _MAX_SHARDS), "of")
+    return given.optional(lambda name: given.whole(name, 1, _MAX_SHARDS), "shard")

@@ -118,6 +118,8 @@ def check_build(directory: Path, folder: str, journal: Journal) -> None:
         raise _damaged(directory, source, "it names a file twice")
     if journal.dim is None:
         raise _damaged(directory, source, "dim is missing")
+    if {journal.settings.store_text} != {name in journal.arrays for name in ("text_bytes", "text_starts")}:
+        raise _damaged(directory, source, "its texts do not agree with store_text")
     layouts = _layouts_of_build(journal)
     compression = journal.compression or journal.settings.compression
     # Vectors that are being compressed lag behind; their numbers are compared below.

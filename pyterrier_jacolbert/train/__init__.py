@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pyterrier_jacolbert.train.distillation import distill
     from pyterrier_jacolbert.train.example_files import Example, read, read_colbert, read_released, save
     from pyterrier_jacolbert.train.examples import mine, score
+    from pyterrier_jacolbert.train.fine_tuning import fine_tune
     from pyterrier_jacolbert.train.held_out import HeldOutMeasure
     from pyterrier_jacolbert.train.interpolation import interpolate
     from pyterrier_jacolbert.train.recipe import Recipe
@@ -39,6 +40,7 @@ __all__ = [
     "average_recipe",
     "distill",
     "ensemble",
+    "fine_tune",
     "interpolate",
     "keep_layers",
     "mine",
@@ -72,6 +74,7 @@ _MODULES = {
     "average_recipe": "run",
     "distill": "distillation",
     "ensemble": "teachers",
+    "fine_tune": "fine_tuning",
     "interpolate": "interpolation",
     "keep_layers": "student",
     "mine": "examples",

@@ -115,6 +115,11 @@ FIELDS = {
     "files.starts.shape": [None, 25, [], [26], [24], [25, 1], [25.0], [True], [-25], [2**62], [25, 1, 1], ["25"]],
     "files.starts.rest": [None, 3, "zz", "0" * 15, "é" * 16],
     "files.codes.shape": [[10, 16], [71, 8], [71]],
+    "training": [3, [], {"tokens": 3}],
+    "training.error": [float("nan"), float("inf"), -1, True, None],
+    "training.tokens": [-1, True, 0.5, None],
+    "training.seed": [-1, True, "0"],
+    "training.n_centroids": [0, 2**17, True],
     "files.evil": [{"file": "data-1/evil", "dtype": "|u1", "shape": [0], "rest": ""}],
 }
 

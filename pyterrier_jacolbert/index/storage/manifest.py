@@ -237,6 +237,8 @@ class Manifest:
         )
         if manifest.training is not None and manifest.compression == "float16":
             raise FieldError("training is given, and float16 has nothing to train")
+        if "raw" in files and (manifest.training is None or manifest.compression == "int8"):
+            raise FieldError("files has the array 'raw', which only an index has that trains its codec again")
         sizes = Sizes(manifest.compression, manifest.dim, manifest.documents, manifest.tokens)
         if sharded:
             check_sharded_layout(files, sizes)

@@ -215,7 +215,7 @@ def test_append_killed_anywhere_leaves_the_old_or_the_new_index(tmp_path, monkey
         copied = len(calls)
         pj.JaColBERTIndex(tmp_path / "counted", "somebody/unused").append(appended, batch_documents=40)
     took_effect = []
-    for stop in range(len(calls) - copied):
+    for stop in range(0, len(calls) - copied, 1 if keeps else 5):
         directory = tmp_path / f"stopped-{stop}"
         shutil.copytree(start.path, directory)
         index = pj.JaColBERTIndex(directory, "somebody/unused")
@@ -231,4 +231,59 @@ def test_append_killed_anywhere_leaves_the_old_or_the_new_index(tmp_path, monkey
             assert_same_arrays(index.append(appended, batch_documents=40), new)
         shutil.rmtree(directory)
     assert sorted(took_effect) == took_effect
+    assert set(took_effect) == {False, True}
+
+
+@pytest.mark.parametrize("compression", ["4bit", "int8"])
+def test_sharded_index_that_began_small_equals_a_single_build(tmp_path, monkeypatch, compression):
+    monkeypatch.setattr(training, "INT8_CENTROIDS_TOKENS", 380)  # crossed by the last append
+    settings = {"compression": compression, "n_centroids": 16, "batch_documents": 16}
+    index = pj.ShardedIndex(tmp_path / "i", "somebody/unused").index(documents(range(3)), **settings)
+    before = pj.ShardedIndex(index.path)
+    rows = before.token_vectors().rows(0, 3)
+    index.append(documents(range(3, 40))).delete(["d2"]).append(documents(range(40, 45)))
+    whole = indexer(tmp_path / "whole", **settings).index(documents(range(45))).delete(["d2"])
+    reader, expected = index.token_vectors(), whole.token_vectors()
+    np.testing.assert_array_equal(reader.rows(0, 45), expected.rows(0, 45))
+    for name, parameter in expected.parameters.items():
+        np.testing.assert_array_equal(reader.parameters[name], parameter)
+    assert (reader.two_stage_scorer is None) == (expected.two_stage_scorer is None)
+    queries = pd.DataFrame({"qid": ["1", "2"], "query_embs": [unit_rows(100, 8), unit_rows(101, 8)]})
+    pd.testing.assert_frame_equal(index.retriever()(queries), whole.retriever()(queries))
+    assert index.stats()["trained_on"] == whole.stats()["trained_on"]
+    np.testing.assert_array_equal(before.token_vectors().rows(0, 3), rows)  # it keeps what it opened
+    index.verify()
+    index.replace_shard(2, documents(range(60, 70)))
+    assert len(index) == 49
+    index.compact().verify()
+    merged = pj.JaColBERTIndex.merge([index.path], tmp_path / "merged")
+    np.testing.assert_array_equal(merged.token_vectors().rows(0, 49), index.token_vectors().rows(0, 49))
+
+
+@pytest.mark.slow
+def test_killed_append_to_small_shards_leaves_the_old_or_the_new_index(tmp_path):
+    settings = {"compression": "2bit", "n_centroids": 8, "batch_documents": 4}
+    start = pj.ShardedIndex(tmp_path / "start", "somebody/unused")
+    start.index(documents(range(6)), documents_per_shard=4, **settings)
+    appended = documents(range(500, 504))
+    shutil.copytree(start.path, tmp_path / "new")
+    events = ("fsync", "replace", "rename", "unlink")
+    with count_calls(*events) as calls:
+        new = pj.ShardedIndex(tmp_path / "new", "somebody/unused").append(appended)
+    old_rows, new_rows = start.token_vectors().rows(0, 6), new.token_vectors().rows(0, 10)
+    took_effect = []
+    for stop in range(0, len(calls), 19):
+        directory = tmp_path / f"stopped-{stop}"
+        shutil.copytree(start.path, directory)
+        with contextlib.suppress(PowerCut), power_cut_after(stop, *events):
+            pj.ShardedIndex(directory, "somebody/unused").append(appended)
+        index = pj.ShardedIndex(directory, "somebody/unused")
+        index.verify()
+        took_effect.append(len(index) == 10)
+        if not took_effect[-1]:
+            np.testing.assert_array_equal(index.token_vectors().rows(0, 6), old_rows)
+            index.append(appended)
+            index.verify()
+        np.testing.assert_array_equal(index.token_vectors().rows(0, 10), new_rows)
+        shutil.rmtree(directory)
     assert set(took_effect) == {False, True}

@@ -14,7 +14,14 @@ from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader, concate
 from pyterrier_jacolbert.index.storage.directory import JOURNAL_FILE, publish
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
 from pyterrier_jacolbert.index.storage.files import is_folder, remove
-from pyterrier_jacolbert.index.storage.manifest import SHARDED, ArrayEntry, Manifest, ShardEntry, manifest_digest
+from pyterrier_jacolbert.index.storage.manifest import (
+    SHARDED,
+    ArrayEntry,
+    Manifest,
+    ShardEntry,
+    Training,
+    manifest_digest,
+)
 
 
 def shards_folder(data_folder: str) -> str:
@@ -34,6 +41,7 @@ def publish_shards(
     *,
     generation: int,
     deleted: ArrayEntry | None = None,
+    training: Training | None = None,
 ) -> None:
     """Makes shards the index, in one step, and removes shards that are no longer part of it.
 
@@ -43,6 +51,7 @@ def publish_shards(
         data_folder: folder in the index for the tables that look up and rank docnos.
         generation: of the index.
         deleted: entry of the file with deleted docids; None if no document is deleted.
+        training: of the codec; None takes what the first shard records.
 
     Raises:
         ValueError: a docno is repeated, or there are too many documents.
@@ -70,7 +79,7 @@ def publish_shards(
         parameters=manifests[0].parameters,
         files=files,
         generation=generation,
-        training=manifests[0].training,
+        training=training or manifests[0].training,
         shards=tuple(shards),
         format=SHARDED,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from pyterrier_jacolbert.building.single import check_new
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.codecs.training import TrainedCodec
 from pyterrier_jacolbert.index.journal import BuildSettings
+from pyterrier_jacolbert.index.reader import IndexReader
+from pyterrier_jacolbert.index.retraining import copy_with_codec, train_shards_again
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
 from pyterrier_jacolbert.index.storage.arrays import write_array
 from pyterrier_jacolbert.index.storage.directory import next_folder, publish, sweep, writing
-from pyterrier_jacolbert.index.storage.manifest import Manifest
+from pyterrier_jacolbert.index.storage.manifest import Manifest, Training
 from pyterrier_jacolbert.index.updates import copy_documents
 
 #: Documents whose docnos are looked up at once.
@@ -43,9 +46,11 @@ def append_shard(path: Path, docs: Documents, encoder: DocumentEncoder) -> None:
         manifest = reader.manifest
         encoder = encoder.adding_to(path, manifest)
         folders = [shard.folder for shard in manifest.shards]
-        folder = _build_shard(path, docs, encoder, reader, range(0))
+        folders.append(_build_shard(path, docs, encoder, reader, range(0)))
+        folders, training = _fit_codec(path, folders, len(folders) - 1, manifest)
         generation, deleted = manifest.generation + 1, manifest.files.get("deleted")
-        publish_shards(path, [*folders, folder], next_folder(manifest), generation=generation, deleted=deleted)
+        data_folder = next_folder(manifest)
+        publish_shards(path, folders, data_folder, generation=generation, deleted=deleted, training=training)
 
 
 def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEncoder) -> None:
@@ -75,7 +80,9 @@ def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEnc
         new_documents = Manifest.read(path / folders[number]).documents
         deleted = _deleted_after(reader.deleted, first, end, new_documents)
         entry = write_array(path, f"{data_folder}/deleted.u4", deleted) if len(deleted) else None
-        publish_shards(path, folders, data_folder, generation=manifest.generation + 1, deleted=entry)
+        folders, training = _fit_codec(path, folders, number, manifest)
+        generation = manifest.generation + 1
+        publish_shards(path, folders, data_folder, generation=generation, deleted=entry, training=training)
 
 
 def compact_shards(path: Path) -> None:
@@ -98,7 +105,43 @@ def compact_shards(path: Path) -> None:
                 with writing(directory):
                     copied = copy_documents([view], directory, next_folder(None))
                     publish(directory, copied.manifest_of(view.manifest))
-        publish_shards(path, folders, next_folder(manifest), generation=manifest.generation + 1)
+        generation = manifest.generation + 1
+        publish_shards(path, folders, next_folder(manifest), generation=generation, training=manifest.training)
+
+
+def _fit_codec(path: Path, folders: list[str], number: int, manifest: Manifest) -> tuple[list[str], Training | None]:
+    """Compresses all shards again if they have outgrown their codec.
+
+    Args:
+        path: of the index.
+        folders: of the shards, relative to the index.
+        number: of the shard that was added, from 0.
+        manifest: of the index before.
+
+    Returns:
+        The folders of the shards, new ones if they were compressed again, and the training of their codec.
+    """
+    if manifest.training is None:
+        return folders, None
+    readers = [IndexReader.open(path / folder) for folder in folders]
+    codec = train_shards_again(readers, number, manifest.training)
+    if codec.parameters is readers[0].parameters:
+        return folders, codec.training
+    new_folders = []
+    for reader in readers:
+        new_folders.append(_new_shard_folder(path, folders[0]))
+        directory = path / new_folders[-1]
+        with writing(directory):
+            codes = copy_with_codec(reader, directory, next_folder(None), codec)
+            copied = replace(
+                reader.manifest,
+                generation=1,
+                parameters=codes.parameters,
+                files=codes.files,
+                training=codes.training,
+            )
+            publish(directory, copied)
+    return new_folders, codec.training
 
 
 def _open_swept(path: Path) -> ShardedIndexReader:

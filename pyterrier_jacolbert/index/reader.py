@@ -31,6 +31,7 @@ class IndexReader:
 
     Attributes:
         manifest: of the index.
+        arrays: all arrays of the files by name.
         parameters: parameters of the codec by name.
         codec: compresses the vectors.
         columns: compressed vectors by column name, ``(n_tokens, ...)`` each.
@@ -46,7 +47,7 @@ class IndexReader:
     """
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
-        maps = open_arrays(directory, manifest)
+        self.arrays = maps = open_arrays(directory, manifest)
         self.manifest = manifest
         self.parameters: Mapping[str, np.ndarray] = {name: maps[name] for name in manifest.parameters}
         self.codec = codec_of(manifest.compression, manifest.dim, self.parameters)

@@ -10,7 +10,7 @@ new folder, which replaces the old ones when the next manifest names it.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -77,6 +77,75 @@ def update_codes(directory: Path, reader: IndexReader, arrays: ArraySet) -> Code
     if reader.manifest.compression == "int8":
         return _update_centroids(directory, reader, arrays)
     return _update_residuals(directory, reader, arrays)
+
+
+def train_shards_again(readers: Sequence[IndexReader], number: int, training: Training) -> TrainedCodec:
+    """Trains the common codec of shards again if they have outgrown it.
+
+    Shards with a residual codec that do not keep their vectors have the same codec for ever.
+
+    Args:
+        readers: of all shards, in order.
+        number: of the shard that was added, from 0.
+        training: of the codec.
+
+    Returns:
+        The new codec, or the one of the shards; the training tells the error of all vectors now.
+    """
+    compression, dim, added = readers[0].manifest.compression, readers[0].manifest.dim, readers[number]
+    tokens = sum(reader.manifest.tokens for reader in readers)
+    kept = compression == "int8" or all(reader.raw is not None for reader in readers)
+    error_now = training.error_now
+    if added.raw is not None and tokens:
+        own = added.manifest.tokens
+        error_now = (error_now * (tokens - own) + mean_squared_error(added.codec, added.raw) * own) / tokens
+    if added.manifest.tokens and kept and has_outgrown(training, compression, tokens, error_now, kept=True):
+        sources = [
+            _Int8Codes(Int8Codec(dim), reader.columns)
+            if reader.raw is None
+            else _Vectors(reader, reader.raw, reader.manifest.tokens)
+            for reader in readers
+        ]
+        return train_codec(sources, _settings(training, compression))
+    return TrainedCodec(compression, readers[0].parameters, replace(training, error_now=_significant(error_now)))
+
+
+def copy_with_codec(reader: IndexReader, directory: Path, folder: str, codec: TrainedCodec) -> Codes:
+    """Copies the files of an index whose codec was trained again, and compresses its vectors with the new codec.
+
+    Args:
+        reader: of the index, which keeps its vectors, or has the compression int8.
+        directory: of the copy.
+        folder: new folder within it.
+        codec: of the same compression.
+
+    Returns:
+        What the manifest of the copy records; ``files`` names all of its files.
+    """
+    manifest, training = reader.manifest, codec.training
+    assert training is not None
+    arrays = ArraySet(directory, folder, {})
+    new_codec = codec_of(manifest.compression, manifest.dim, codec.parameters)
+    with contextlib.closing(arrays):
+        for row in range(0, max(1, manifest.tokens), _COMPRESSED_ROWS):  # once even without vectors: creates the files
+            rows = slice(row, row + _COMPRESSED_ROWS)
+            if isinstance(new_codec, Int8Codec):
+                columns = {name: reader.columns[name][rows] for name in Int8Codec(manifest.dim).columns}
+                arrays.append({**columns, "centroid_ids": nearest_in_threads(new_codec, columns)})
+            else:
+                assert reader.raw is not None
+                raw = _Vectors(reader, reader.raw, manifest.tokens).rows(rows)
+                arrays.append({"raw": raw, **encode_in_threads(new_codec, raw)})
+    dropped = {*arrays.entries, *reader.columns, *manifest.parameters}
+    files = {
+        name: write_array(directory, f"{folder}/{entry.file.partition('/')[2]}", reader.arrays[name])
+        for name, entry in manifest.files.items()
+        if name not in dropped
+    }
+    parameters = {name: write_array(directory, f"{folder}/{name}", array) for name, array in codec.parameters.items()}
+    codes = {name: entry for name, entry in arrays.entries.items() if name != "raw"}
+    kept = {"raw": arrays.entries["raw"]} if keeps_vectors(manifest.compression, training.tokens) else {}
+    return Codes(tuple(sorted(parameters)), {**files, **codes, **parameters, **kept}, training)
 
 
 def _update_residuals(directory: Path, reader: IndexReader, arrays: ArraySet) -> Codes:

@@ -59,7 +59,7 @@ def write_index(path: Path, passages: int, tokens: int) -> None:
 @contextlib.contextmanager
 def unchecked() -> Iterator[None]:
     """Replaces all checks that look at values by nothing."""
-    names = ("check_files", "_check_starts", "_check_docnos", "check_tables", "check_parameters")
+    names = ("check_files", "_check_starts", "check_docnos", "check_tables", "check_parameters")
     with contextlib.ExitStack() as stack:
         for module, own in ((checks, names), (quantized, ("check_centroid_ids", "check_scales"))):
             for name in own:

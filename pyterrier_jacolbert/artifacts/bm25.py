@@ -15,8 +15,8 @@ from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
 from pyterrier_jacolbert.building.bm25 import build_bm25
 from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.columns import DOCNO
+from pyterrier_jacolbert.index.bm25_checks import open_bm25
 from pyterrier_jacolbert.index.bm25_reader import BM25Reader
-from pyterrier_jacolbert.index.checks import open_bm25
 from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, SPARSE, BM25Manifest, BM25Settings
 from pyterrier_jacolbert.index.storage.directory import read_consistently
 from pyterrier_jacolbert.index.storage.docnos import Docnos

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyterrier_jacolbert.index.checks import open_bm25
+from pyterrier_jacolbert.index.bm25_checks import open_bm25
 from pyterrier_jacolbert.index.search.top_k import top_k
 from pyterrier_jacolbert.index.storage.bm25_manifest import BM25Manifest
 from pyterrier_jacolbert.index.storage.docnos import Docnos

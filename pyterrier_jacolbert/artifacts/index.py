@@ -11,7 +11,7 @@ from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Documents
 from pyterrier_jacolbert.building.merge import merge_indexes
 from pyterrier_jacolbert.building.settings import IndexerSettings
 from pyterrier_jacolbert.building.single import append_to_index, build_index
-from pyterrier_jacolbert.index.storage.directory import writing
+from pyterrier_jacolbert.index.storage.directory import giving_back, sweep, writing
 from pyterrier_jacolbert.index.storage.manifest import SINGLE, Manifest
 from pyterrier_jacolbert.index.updates import compact
 from pyterrier_jacolbert.model import DEFAULT_CHECKPOINT, as_model
@@ -88,8 +88,10 @@ class JaColBERTIndex(MultiVectorIndex):
         Raises:
             BlockingIOError: another process is writing to the index.
         """
-        with writing(self.path):
-            compact(self.path, self.manifest())
+        with writing(self.path), giving_back(self.path, self.manifest):
+            manifest = self.manifest()
+            sweep(self.path, manifest)
+            compact(self.path, manifest)
         return self._reopen()
 
     @classmethod
@@ -97,7 +99,8 @@ class JaColBERTIndex(MultiVectorIndex):
         """Merges indexes into one, in order and without their deleted documents.
 
         Compressed vectors are copied. Residual codecs that were trained on different samples have different centroids:
-        their vectors are decompressed, and compressed again with a codec for all documents.
+        their vectors are decompressed, and compressed again with a codec for all documents. A merge that was killed, or
+        ran out of disk space, is simply run again.
 
         Args:
             paths: of indexes, single or sharded, with the same compression, dimensions and checkpoint.

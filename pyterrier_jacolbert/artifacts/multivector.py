@@ -21,7 +21,7 @@ from pyterrier_jacolbert.building.encoding import DocumentEncoder, recorded_mode
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.sharded_reader import open_reader
-from pyterrier_jacolbert.index.storage.directory import read_consistently, writing
+from pyterrier_jacolbert.index.storage.directory import giving_back, read_consistently, sweep, writing
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import MULTI_VECTOR, Manifest
 from pyterrier_jacolbert.index.threads import fork_safe_lock
@@ -154,8 +154,10 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
             ValueError: the index does not have one of the documents; nothing is deleted then.
             BlockingIOError: another process is writing to the index.
         """
-        with writing(self.path):
-            delete(self.path, open_reader(self.path, self.manifest()), docnos, repr(self))
+        with writing(self.path), giving_back(self.path, self.manifest):
+            manifest = self.manifest()
+            sweep(self.path, manifest)  # first, so that a full disk has space
+            delete(self.path, open_reader(self.path, manifest), docnos, repr(self))
         return self._reopen()
 
     @abstractmethod

@@ -14,15 +14,21 @@ from pyterrier_jacolbert.building.documents import Document
 from pyterrier_jacolbert.building.encoding import DocumentEncoder
 from pyterrier_jacolbert.building.single import build_documents
 from pyterrier_jacolbert.columns import DOC_EMBS, DOCNO
-from pyterrier_jacolbert.index.journal import BuildSettings
+from pyterrier_jacolbert.index.journal import BuildSettings, Journal
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader, open_reader
+from pyterrier_jacolbert.index.storage.atomic import json_digest, read_json
 from pyterrier_jacolbert.index.storage.directory import (
+    JOURNAL_FILE,
+    begin_folder,
     check_mode,
+    discard_folder,
     interrupted_build,
     is_built,
     next_folder,
     publish,
+    remove_if_empty,
+    sweep,
     writing,
 )
 from pyterrier_jacolbert.index.storage.manifest import Manifest
@@ -30,6 +36,8 @@ from pyterrier_jacolbert.index.updates import copy_documents
 
 #: Documents whose docnos are looked up at once.
 _LOOKED_UP_DOCUMENTS = 4096
+#: Field of a journal with the digests of the manifests of the merged indexes.
+_MERGED = "merged"
 #: What must be equal in the manifests of merged indexes.
 _COMMON = ("compression", "dim", "model", "settings")
 
@@ -39,7 +47,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
 
     Compressed vectors are copied. If residual codecs were trained on different samples, vectors are compressed again
     with a codec for all documents, trained with the settings of the first index: those that small indexes keep, and
-    decompressed ones of larger indexes.
+    decompressed ones of larger indexes. An interrupted merge is simply run again.
 
     Args:
         paths: of indexes, single or sharded, with the same compression, dimensions and checkpoint.
@@ -56,30 +64,69 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> None:
     _check_docnos(paths, readers)
     parts = [part for reader in readers for part in _parts(reader)]
     first = readers[0].manifest
-    if all(_equal_arrays(part.parameters, parts[0].parameters) for part in parts[1:]):
-        with writing(out):
-            check_mode("create", out, None, interrupted_build(out, None))
-            copied = copy_documents(parts, out, next_folder(None))
-            manifest = Manifest(
-                model=first.model,
-                settings=first.settings,
-                compression=first.compression,
-                documents=copied.documents,
-                tokens=copied.tokens,
-                dim=first.dim,
-                parameters=tuple(sorted(parts[0].parameters)),
-                training=first.training,
-                files=copied.files,
-            )
-            publish(out, manifest)
-        return
-    encoder = DocumentEncoder(None, first.settings, pooled=True)
     settings = BuildSettings(compression=first.compression, store_text=first.settings.store_text)
     if (training := first.training) is not None:
         settings = dataclasses.replace(
             settings, n_centroids=training.n_centroids, sample_tokens=training.sample_tokens, seed=training.seed
         )
-    build_documents(out, _documents(readers, encoder), encoder, settings, model=first.model)
+    origin = {_MERGED: [json_digest(reader.manifest.to_json()) for reader in readers]}
+    if all(_equal_arrays(part.parameters, parts[0].parameters) for part in parts[1:]):
+        _discard_interrupted(out, None)
+        _copy(parts, first, out, Journal(settings, origin))
+        return
+    encoder = DocumentEncoder(None, first.settings, pooled=True)
+    mode = "resume" if _discard_interrupted(out, origin) else "create"
+    documents = _documents(readers, encoder)
+    build_documents(out, documents, encoder, settings, mode=mode, model=first.model, origin=origin)
+
+
+def _discard_interrupted(out: Path, origin: Mapping[str, Any] | None) -> bool:
+    """Removes what an interrupted merge left, unless it can be resumed.
+
+    Args:
+        out: path of the new index.
+        origin: of a merge that can be resumed; None resumes none.
+
+    Returns:
+        Whether there is one to resume.
+    """
+    folder = interrupted_build(out, None) if out.is_dir() else None
+    content = None if folder is None else read_json(out / folder / JOURNAL_FILE)
+    there = (content or {}).get("origin")
+    if folder is None or not isinstance(there, dict) or _MERGED not in there:
+        return False
+    if origin is not None and there[_MERGED] == origin[_MERGED] and "model" in there:  # a copy has no such origin
+        return True
+    with writing(out):
+        discard_folder(out, folder)
+    return False
+
+
+def _copy(parts: Sequence[IndexReader], first: Manifest, out: Path, journal: Journal) -> None:
+    """Copies the documents of indexes with a common codec to a new index, which has the settings of the first."""
+    with writing(out):
+        check_mode("create", out, None, interrupted_build(out, None))
+        sweep(out, None)
+        folder = next_folder(None)
+        begin_folder(out, folder, journal.to_json())
+        try:
+            copied = copy_documents(parts, out, folder)
+        except BaseException:
+            discard_folder(out, folder)
+            remove_if_empty(out)
+            raise
+        manifest = Manifest(
+            model=first.model,
+            settings=first.settings,
+            compression=first.compression,
+            documents=copied.documents,
+            tokens=copied.tokens,
+            dim=first.dim,
+            parameters=tuple(sorted(parts[0].parameters)),
+            training=first.training,
+            files=copied.files,
+        )
+        publish(out, manifest)
 
 
 def _parts(reader: IndexReader) -> list[IndexReader]:

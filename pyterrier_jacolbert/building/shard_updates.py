@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,7 +22,7 @@ from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.retraining import copy_with_codec, train_shards_again
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
 from pyterrier_jacolbert.index.storage.arrays import write_array
-from pyterrier_jacolbert.index.storage.directory import next_folder, publish, sweep, writing
+from pyterrier_jacolbert.index.storage.directory import discard_folder, next_folder, publish, sweep, writing
 from pyterrier_jacolbert.index.storage.manifest import Manifest, Training
 from pyterrier_jacolbert.index.updates import copy_documents
 
@@ -41,15 +42,14 @@ def append_shard(path: Path, docs: Documents, encoder: DocumentEncoder) -> None:
         ValueError: the index has a document already, or a document cannot be indexed.
         BlockingIOError: another process is writing to the index.
     """
-    with writing(path):
-        reader = _open_swept(path)
+    with _updating(path) as reader:
         manifest = reader.manifest
         encoder = encoder.adding_to(path, manifest)
         folders = [shard.folder for shard in manifest.shards]
         folders.append(_build_shard(path, docs, encoder, reader, range(0)))
         folders, training = _fit_codec(path, folders, len(folders) - 1, manifest)
         generation, deleted = manifest.generation + 1, manifest.files.get("deleted")
-        data_folder = next_folder(manifest)
+        data_folder = _next_folder(path, manifest)
         publish_shards(path, folders, data_folder, generation=generation, deleted=deleted, training=training)
 
 
@@ -66,8 +66,7 @@ def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEnc
         IndexError: there is no such shard.
         ValueError, BlockingIOError: as in :func:`append_shard`.
     """
-    with writing(path):
-        reader = _open_swept(path)
+    with _updating(path) as reader:
         manifest = reader.manifest
         folders = [shard.folder for shard in manifest.shards]
         if not 0 <= number < len(folders):
@@ -75,8 +74,8 @@ def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEnc
         encoder = encoder.adding_to(path, manifest)
         first, end = reader.bounds[number : number + 2].tolist()
         folders[number] = _build_shard(path, docs, encoder, reader, range(first, end))
-        data_folder = next_folder(manifest)
-        (path / data_folder).mkdir()
+        data_folder = _next_folder(path, manifest)
+        (path / data_folder).mkdir(exist_ok=True)
         new_documents = Manifest.read(path / folders[number]).documents
         deleted = _deleted_after(reader.deleted, first, end, new_documents)
         entry = write_array(path, f"{data_folder}/deleted.u4", deleted) if len(deleted) else None
@@ -94,8 +93,7 @@ def compact_shards(path: Path) -> None:
     Raises:
         BlockingIOError: another process is writing to the index.
     """
-    with writing(path):
-        reader = _open_swept(path)
+    with _updating(path) as reader:
         manifest = reader.manifest
         folders = [shard.folder for shard in manifest.shards]
         for number, view in enumerate(reader.shard_views()):
@@ -106,7 +104,8 @@ def compact_shards(path: Path) -> None:
                     copied = copy_documents([view], directory, next_folder(None))
                     publish(directory, copied.manifest_of(view.manifest))
         generation = manifest.generation + 1
-        publish_shards(path, folders, next_folder(manifest), generation=generation, training=manifest.training)
+        data_folder = _next_folder(path, manifest)
+        publish_shards(path, folders, data_folder, generation=generation, training=manifest.training)
 
 
 def _fit_codec(path: Path, folders: list[str], number: int, manifest: Manifest) -> tuple[list[str], Training | None]:
@@ -142,6 +141,26 @@ def _fit_codec(path: Path, folders: list[str], number: int, manifest: Manifest) 
             )
             publish(directory, copied)
     return new_folders, codec.training
+
+
+@contextlib.contextmanager
+def _updating(path: Path) -> Iterator[ShardedIndexReader]:
+    """Opens a sharded index as its only writer; if the block fails, what it has written is removed."""
+    with writing(path):
+        reader = _open_swept(path)
+        try:
+            yield reader
+        except BaseException:
+            with contextlib.suppress(OSError, ValueError):  # the next writer sweeps
+                _open_swept(path)
+            raise
+
+
+def _next_folder(path: Path, manifest: Manifest) -> str:
+    """Returns the folder for the next tables, after discarding a build that was to replace the index there."""
+    folder = next_folder(manifest)
+    discard_folder(path, folder)
+    return folder
 
 
 def _open_swept(path: Path) -> ShardedIndexReader:

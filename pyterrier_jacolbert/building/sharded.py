@@ -19,7 +19,7 @@ from pyterrier_jacolbert.building.executors import Executor
 from pyterrier_jacolbert.building.finished import check_finished
 from pyterrier_jacolbert.building.shard_encoding import ShardedEncoding
 from pyterrier_jacolbert.building.shard_manifest import sweep_shards
-from pyterrier_jacolbert.building.sharded_build import ShardedBuild
+from pyterrier_jacolbert.building.sharded_build import ShardedBuild, discard_build
 from pyterrier_jacolbert.index.journal import BuildSettings
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
 from pyterrier_jacolbert.index.storage.directory import (
@@ -73,7 +73,7 @@ def build_sharded(
             check_finished(path, ShardedIndexReader.of_manifest(path, manifest), documents, encoder, settings)
             return
         if interrupted and mode != "resume":
-            ShardedBuild(path, interrupted, None).discard()
+            discard_build(path, interrupted)
             interrupted = None
         origin = {**encoder.origin(), "documents_per_shard": executor.documents_per_shard}
         head = {"settings": dataclasses.asdict(settings), "origin": origin}
@@ -91,6 +91,6 @@ def build_sharded(
             if any(build.shards.glob("*/*")):
                 error.add_note(f"What is encoded in {path} is kept; mode='resume' continues from there.")
             else:
-                build.discard()
+                discard_build(path, build.folder)
                 remove_if_empty(path)
             raise

@@ -54,6 +54,7 @@ class ShardedBuild:
         shards: content of the shards, for a new build whose shards are encoded already.
 
     Attributes:
+        folder: of the journal, within the index.
         shards: folder of the shards.
         journal: state of the build: ``shards``, once all documents are encoded, and ``compression``, ``parameters``
             and ``model``, once the codec is trained.
@@ -67,7 +68,7 @@ class ShardedBuild:
         shards: list[dict[str, Any]] | None = None,
     ) -> None:
         self._path = path
-        self._folder = folder
+        self.folder = folder
         self.shards = path / shards_folder(folder)
         check_no_links(path, folder, shards_folder(folder))
         file = path / folder / JOURNAL_FILE
@@ -93,15 +94,7 @@ class ShardedBuild:
     def save(self, **changes: Any) -> None:
         """Writes changes of the state to disk."""
         self.journal |= changes
-        replace_json(self._path / self._folder / JOURNAL_FILE, self.journal)
-
-    def discard(self) -> None:
-        """Removes the build. If that is interrupted, the build can be resumed, and encodes its documents again."""
-        if self.journal["shards"] is not None:
-            with contextlib.suppress(OSError):  # such as a full disk, which this will help
-                self.save(shards=None, compression=None, parameters=None, model=None)
-        for folder in (self.shards.name, self._folder):
-            discard_folder(self._path, folder)
+        replace_json(self._path / self.folder / JOURNAL_FILE, self.journal)
 
     def check(self, shards: Sequence[Mapping[str, Any]]) -> None:
         """Checks that the documents are those that were encoded.
@@ -125,7 +118,7 @@ class ShardedBuild:
         if self.journal["compression"] is None:
             self._train(folders)
         origin = self.journal["origin"]
-        journal = self._path / self._folder / JOURNAL_FILE
+        journal = self._path / self.folder / JOURNAL_FILE
         reading = read_typed(journal, lambda given: ReadingSettings.from_fields(Fields.of(given, "origin")), origin)
         codec = ShardCodec(
             self._path.absolute(),
@@ -141,7 +134,7 @@ class ShardedBuild:
         for wait in tqdm(waits, desc="compressing", unit=" shards", disable=not verbose):
             wait()
         names = [folder.relative_to(self._path).as_posix() for folder in folders]
-        publish_shards(self._path, names, self._folder, generation=generation)
+        publish_shards(self._path, names, self.folder, generation=generation)
 
     def _train(self, folders: Sequence[Path]) -> None:
         builds = [Builder.resume(folder, BUILD_FOLDER) for folder in folders]
@@ -151,7 +144,7 @@ class ShardedBuild:
                 raise ValueError(f"Shards were encoded with {models[0]} and {model}; encode all with one checkpoint.")
         codec = train_codec(builds, builds[0].settings)
         parameters = {
-            name: write_array(self._path, f"{self._folder}/{name}", array) for name, array in codec.parameters.items()
+            name: write_array(self._path, f"{self.folder}/{name}", array) for name, array in codec.parameters.items()
         }
         self.save(
             compression=codec.compression,
@@ -159,6 +152,23 @@ class ShardedBuild:
             training=None if codec.training is None else dataclasses.asdict(codec.training),
             model=models[0] if models else None,
         )
+
+
+def discard_build(path: Path, folder: str) -> None:
+    """Removes a build, damaged or not.
+
+    If that is interrupted, the build can be resumed, and encodes its documents again.
+
+    Args:
+        path: of the index.
+        folder: of the journal, within the index.
+    """
+    with contextlib.suppress(OSError, ValueError):  # a full disk, which this will help, or a damaged journal
+        build = ShardedBuild(path, folder, None)
+        if build.journal["shards"] is not None:
+            build.save(shards=None, compression=None, parameters=None, model=None)
+    for name in (shards_folder(folder), folder):
+        discard_folder(path, name)
 
 
 @dataclasses.dataclass(frozen=True)

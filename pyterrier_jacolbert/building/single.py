@@ -19,6 +19,7 @@ from pyterrier_jacolbert.index.storage.directory import (
     check_mode,
     current_manifest,
     discard_folder,
+    giving_back,
     interrupted_build,
     next_folder,
     publish,
@@ -72,6 +73,7 @@ def build_documents(
     mode: str = "create",
     model: Mapping[str, Any] | None = None,
     total: int | None = None,
+    origin: Mapping[str, Any] | None = None,
 ) -> None:
     """Builds an index of documents that are read already; see :func:`build_index`.
 
@@ -83,6 +85,7 @@ def build_documents(
         mode: see :func:`build_index`; not ``"append"``.
         model: see :func:`build_index`.
         total: number of documents, for the progress bar; None if it is not known.
+        origin: of documents that come from other indexes; must be equal when the build is resumed.
     """
     with writing(path):
         manifest = current_manifest(path, SINGLE)
@@ -95,8 +98,11 @@ def build_documents(
             if interrupted and mode != "resume":
                 discard_folder(path, interrupted)
                 interrupted = None
-            builder = Builder(path, interrupted or next_folder(manifest), settings, encoder.origin())
-            finished = _build(path, builder, documents, encoder, total)
+            builder = Builder(
+                path, interrupted or next_folder(manifest), settings, {**encoder.origin(), **(origin or {})}
+            )
+            again = "mode='resume'" if origin is None else "the same merge"
+            finished = _build(path, builder, documents, encoder, total, again)
             generation = 1 if manifest is None else manifest.generation + 1
             publish(path, finished.manifest(encoder.settings, generation=generation, model=model))
 
@@ -122,7 +128,8 @@ def append_to_index(path: Path, docs: Documents, encoder: DocumentEncoder, compr
         assert manifest is not None
         sweep(path, manifest)
         encoder = encoder.adding_to(path, manifest, compression)
-        append_documents(path, manifest, encoder.read(docs), encoder)
+        with giving_back(path, lambda: Manifest.read(path, SINGLE)):
+            append_documents(path, manifest, encoder.read(docs), encoder)
 
 
 def append_documents(path: Path, manifest: Manifest, documents: Iterable[Document], encoder: DocumentEncoder) -> None:
@@ -176,6 +183,7 @@ def _build(
     documents: Iterable[Document],
     encoder: DocumentEncoder,
     total: int | None,
+    again: str,
 ) -> FinishedBuild:
     """Encodes the documents and finishes the build, which is not published yet."""
     try:
@@ -185,7 +193,7 @@ def _build(
     except BaseException as error:
         builder.close()
         if builder.documents:
-            error.add_note(f"{builder.documents} documents are encoded in {path}; mode='resume' continues from there.")
+            error.add_note(f"{builder.documents} documents are encoded in {path}; {again} continues from there.")
         else:
             discard_folder(path, builder.path.name)
             remove_if_empty(path)

@@ -51,6 +51,11 @@ def sums_file(file: str) -> str:
     return f"{file}.sums"
 
 
+def sums_bytes(size: int) -> int:
+    """Returns the bytes of the checksums of a file."""
+    return size // BLOCK_BYTES * SUM_BYTES
+
+
 def seal_file(directory: Path, name: str) -> ArrayEntry:
     """Checksums a file written by other code, flushes both to disk and returns its entry, as an array of bytes."""
     with open_to_read(directory, name) as file, open_to_append(directory, sums_file(name), 0) as sums:

@@ -19,8 +19,8 @@ from pyterrier_jacolbert.index.storage.atomic import (
     sync_directory,
     temporary_name,
 )
-from pyterrier_jacolbert.index.storage.blocks import sums_file
-from pyterrier_jacolbert.index.storage.files import is_file, is_folder, open_to_replace, remove
+from pyterrier_jacolbert.index.storage.blocks import sums_bytes, sums_file
+from pyterrier_jacolbert.index.storage.files import is_file, is_folder, open_to_append, open_to_replace, remove, size_of
 from pyterrier_jacolbert.index.storage.manifest import Entries, Manifest
 
 #: What to do with a path that may exist.
@@ -77,8 +77,8 @@ def writing(directory: Path) -> Iterator[None]:
     except OSError as error:
         raise cannot_write(directory, error) from None
     try:
-        with open_to_replace(directory / _OWNER_FILE, "w") as owner_file:
-            owner_file.write(f"process {os.getpid()} of {_user()}")
+        with contextlib.suppress(OSError), open_to_replace(directory / _OWNER_FILE, "w") as owner_file:
+            owner_file.write(f"process {os.getpid()} of {_user()}")  # of use to others; a full disk need not stop this
         yield
     finally:
         (directory / _OWNER_FILE).unlink(missing_ok=True)
@@ -194,10 +194,26 @@ def publish(directory: Path, manifest: PublishedManifest) -> None:
     sweep(directory, manifest)
 
 
-def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
-    """Removes files that no manifest names from the folders of an index; of symbolic links, only the link.
+@contextlib.contextmanager
+def giving_back(directory: Path, read_manifest: Callable[[], PublishedManifest]) -> Iterator[None]:
+    """Removes, if the block fails, what it has written and not published, so that a full disk has its space again.
 
-    Interrupted builds and files of other origin stay.
+    Args:
+        directory: of an index, whose only writer this process is.
+        read_manifest: reads the manifest that counts now.
+    """
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, ValueError):  # the next writer sweeps
+            sweep(directory, read_manifest())
+        raise
+
+
+def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
+    """Removes what a manifest does not name from the folders of an index: files, and the ends of files.
+
+    Of symbolic links, only the link is removed. Interrupted builds and files of other origin stay.
     """
     named = set() if manifest is None else named_files(manifest.files)
     folders = [folder for folder in directory.glob("data-[0-9]*") if folder.name.removeprefix("data-").isdigit()]
@@ -217,6 +233,11 @@ def sweep(directory: Path, manifest: PublishedManifest | None) -> None:
                     remove(file)
         elif not (folder / JOURNAL_FILE).is_file():
             remove(folder)
+    for array in () if manifest is None else manifest.files.values():
+        for name, size in ((array.file, array.nbytes), (sums_file(array.file), sums_bytes(array.nbytes))):
+            with contextlib.suppress(ValueError):  # damage, which whoever reads the file names
+                if size_of(directory, name) > size:
+                    open_to_append(directory, name, size).close()
 
 
 def next_folder(manifest: PublishedManifest | None) -> str:
@@ -252,8 +273,8 @@ def named_files(files: Entries) -> set[str]:
 
 
 def _is_trace(name: str) -> bool:
-    """Returns whether a file is one that a writer leaves if it is killed before it began."""
-    return name in (_LOCK_FILE, _OWNER_FILE) or _is_side(name)
+    """Returns whether a file is one that a writer leaves if it is killed before it began, or as it publishes."""
+    return name in (_LOCK_FILE, _OWNER_FILE, temporary_name(Path(META_FILE)).name) or _is_side(name)
 
 
 def _side_of(directory: Path, folder: str) -> Path:

@@ -72,6 +72,9 @@ def test_indexer_appends_with_the_settings_of_the_index(tmp_path, model, retrain
     ):
         with pytest.raises(ValueError, match=f"{name}={there!r}, not {given!r}; leave {name} out"):
             pj.JaColBERTIndexer(tmp_path / "i", model, mode="append", **{name: given}).index(docs[5:])
+    pj.JaColBERTIndexer(tmp_path / "j", model, compression="int8", n_centroids=4).index(docs[:5])
+    with pytest.raises(ValueError, match="n_centroids=4, not 8; leave n_centroids out"):
+        pj.JaColBERTIndexer(tmp_path / "j", model, mode="append", n_centroids=8).index(docs[5:])
     with pytest.raises(ValueError, match="has other weights"):
         pj.JaColBERTIndexer(tmp_path / "i", str(retrained), mode="append").index(docs[5:])
     assert len(pj.JaColBERTIndex(tmp_path / "i")) == 5

@@ -64,6 +64,8 @@ def test_other_documents_are_named_and_refused(build):
     ("setting", "message"),
     [
         ({"compression": "float16"}, "compression='int8', not 'float16'"),
+        ({"n_centroids": 7}, "n_centroids=None, not 7"),
+        ({"sample_tokens": 99}, "sample_tokens=524288, not 99"),
         ({"text_field": "body"}, "text_field='text', not 'body'"),
         ({"title_field": "title"}, "title_field=None, not 'title'"),
         ({"store_text": True}, "store_text=False, not True"),
@@ -181,3 +183,22 @@ def test_overwrite_killed_anywhere_never_returns_the_old_index(build, tmp_path, 
         assert contents(directory) == expected, stop
         shutil.rmtree(directory)
     assert outcomes == {"resumed", "refused"}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_fsync")
+def test_sharded_create_killed_at_every_file_event_resumes_to_the_same_bytes(tmp_path):
+    def create(path, mode):
+        settings = {"compression": "4bit", "n_centroids": 4, "batch_documents": 4, "executor": SerialExecutor(4)}
+        return pj.JaColBERTIndexer(path, "somebody/unused", mode=mode, **settings).index(documents(range(8)))
+
+    with count_calls(*EVENTS) as calls:
+        create(tmp_path / "whole", "create")
+    expected = contents(tmp_path / "whole")
+    for stop in range(len(calls)):
+        directory = tmp_path / "killed"
+        with pytest.raises(PowerCut), power_cut_after(stop, *EVENTS):
+            create(directory, "create")
+        create(directory, "resume")
+        assert contents(directory) == expected, stop
+        shutil.rmtree(directory)

@@ -16,9 +16,13 @@ from pyterrier_jacolbert.building.documents import BATCH_DOCUMENTS, Document, Do
 from pyterrier_jacolbert.columns import DOC_EMBS
 from pyterrier_jacolbert.index.builder import Builder
 from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
+from pyterrier_jacolbert.index.journal import BuildSettings
 from pyterrier_jacolbert.index.limits import MAX_TEXT_BYTES
 from pyterrier_jacolbert.index.storage.manifest import Manifest, ReadingSettings
 from pyterrier_jacolbert.model import JaColBERT
+
+#: Settings of the training of a codec, which are recorded with it.
+TRAINING_SETTINGS = ("n_centroids", "sample_tokens")
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,24 @@ class DocumentEncoder:
     pooled: bool = False
     index: tuple[Path, Manifest] | None = None
 
-    def adding_to(self, path: Path, manifest: Manifest, compression: str = "auto") -> DocumentEncoder:
+    def adding_to(self, path: Path, manifest: Manifest, asked: BuildSettings | None = None) -> DocumentEncoder:
         """Returns an encoder that reads and encodes documents as those of an index were read and encoded.
 
         Args:
             path: of the index.
             manifest: of the index.
-            compression: that was asked for.
+            asked: settings of the build that were asked for; None asks for the defaults.
 
         Raises:
             ValueError: a setting of this encoder is neither the default nor that of the index.
         """
         recorded = {"compression": manifest.compression, **asdict(manifest.settings)}
-        for name, default in {"compression": "auto", **asdict(ReadingSettings())}.items():
-            given = compression if name == "compression" else getattr(self.settings, name)
-            if given not in (default, recorded[name]):
+        if manifest.training is not None:
+            recorded |= {name: getattr(manifest.training, name) for name in TRAINING_SETTINGS}
+        defaults = {**asdict(BuildSettings()), **asdict(ReadingSettings())}
+        whole = {**asdict(asked or BuildSettings()), **asdict(self.settings)}
+        for name in recorded:
+            if (given := whole[name]) not in (defaults[name], recorded[name]):
                 raise ValueError(
                     f"The index {path} was built with {name}={recorded[name]!r}, not {given!r}; leave {name} out, so "
                     "that documents are added like those of the index, or build a new index."

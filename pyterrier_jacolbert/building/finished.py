@@ -9,7 +9,7 @@ from pathlib import Path
 from more_itertools import chunked
 
 from pyterrier_jacolbert.building.documents import Document
-from pyterrier_jacolbert.building.encoding import DocumentEncoder, check_checkpoint
+from pyterrier_jacolbert.building.encoding import TRAINING_SETTINGS, DocumentEncoder, check_checkpoint
 from pyterrier_jacolbert.index.codecs.training import auto_compression
 from pyterrier_jacolbert.index.journal import BuildSettings, check_document, first_difference
 from pyterrier_jacolbert.index.reader import IndexReader
@@ -44,6 +44,9 @@ def check_finished(
             compression = manifest.compression  # it may have grown beyond the limit since
     there = {"compression": manifest.compression, **dataclasses.asdict(manifest.settings)}
     given = {"compression": compression, **dataclasses.asdict(encoder.settings)}
+    if manifest.training is not None:
+        for name in TRAINING_SETTINGS:
+            there[name], given[name] = getattr(manifest.training, name), getattr(settings, name)
     if difference := first_difference({"settings": there}, {"settings": given}):
         raise ValueError(
             f"The index {path} was built with {difference}; give the same settings to resume it, or start again with "

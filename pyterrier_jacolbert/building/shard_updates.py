@@ -22,7 +22,7 @@ from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.retraining import copy_with_codec, train_shards_again
 from pyterrier_jacolbert.index.sharded_reader import ShardedIndexReader
 from pyterrier_jacolbert.index.storage.arrays import write_array
-from pyterrier_jacolbert.index.storage.directory import discard_folder, next_folder, publish, sweep, writing
+from pyterrier_jacolbert.index.storage.directory import new_folder, next_folder, publish, sweep, writing
 from pyterrier_jacolbert.index.storage.manifest import Manifest, Training
 from pyterrier_jacolbert.index.updates import copy_documents
 
@@ -49,7 +49,7 @@ def append_shard(path: Path, docs: Documents, encoder: DocumentEncoder) -> None:
         folders.append(_build_shard(path, docs, encoder, reader, range(0)))
         folders, training = _fit_codec(path, folders, len(folders) - 1, manifest)
         generation, deleted = manifest.generation + 1, manifest.files.get("deleted")
-        data_folder = _next_folder(path, manifest)
+        data_folder = new_folder(path, manifest)
         publish_shards(path, folders, data_folder, generation=generation, deleted=deleted, training=training)
 
 
@@ -74,7 +74,7 @@ def replace_shard(path: Path, number: int, docs: Documents, encoder: DocumentEnc
         encoder = encoder.adding_to(path, manifest)
         first, end = reader.bounds[number : number + 2].tolist()
         folders[number] = _build_shard(path, docs, encoder, reader, range(first, end))
-        data_folder = _next_folder(path, manifest)
+        data_folder = new_folder(path, manifest)
         (path / data_folder).mkdir(exist_ok=True)
         new_documents = Manifest.read(path / folders[number]).documents
         deleted = _deleted_after(reader.deleted, first, end, new_documents)
@@ -104,7 +104,7 @@ def compact_shards(path: Path) -> None:
                     copied = copy_documents([view], directory, next_folder(None))
                     publish(directory, copied.manifest_of(view.manifest))
         generation = manifest.generation + 1
-        data_folder = _next_folder(path, manifest)
+        data_folder = new_folder(path, manifest)
         publish_shards(path, folders, data_folder, generation=generation, training=manifest.training)
 
 
@@ -154,13 +154,6 @@ def _updating(path: Path) -> Iterator[ShardedIndexReader]:
             with contextlib.suppress(OSError, ValueError):  # the next writer sweeps
                 _open_swept(path)
             raise
-
-
-def _next_folder(path: Path, manifest: Manifest) -> str:
-    """Returns the folder for the next tables, after discarding a build that was to replace the index there."""
-    folder = next_folder(manifest)
-    discard_folder(path, folder)
-    return folder
 
 
 def _open_swept(path: Path) -> ShardedIndexReader:

@@ -58,7 +58,7 @@ def build_index(
         BlockingIOError: another process is writing to the index.
     """
     if mode == "append":
-        append_to_index(path, docs, encoder, settings.compression)
+        append_to_index(path, docs, encoder, settings)
         return
     total = len(docs) if isinstance(docs, Sized) else None
     build_documents(path, encoder.read(docs), encoder, settings, mode=mode, model=model, total=total)
@@ -107,14 +107,16 @@ def build_documents(
             publish(path, finished.manifest(encoder.settings, generation=generation, model=model))
 
 
-def append_to_index(path: Path, docs: Documents, encoder: DocumentEncoder, compression: str = "auto") -> None:
+def append_to_index(
+    path: Path, docs: Documents, encoder: DocumentEncoder, settings: BuildSettings | None = None
+) -> None:
     """Appends documents to an index, read and encoded like those that it has.
 
     Args:
         path: of the index.
         docs: none of which the index has.
         encoder: with the settings that were given; those of the index take the place of defaults.
-        compression: that was given.
+        settings: of the build that were given; None stands for the defaults.
 
     Raises:
         FileNotFoundError: there is no index.
@@ -127,7 +129,7 @@ def append_to_index(path: Path, docs: Documents, encoder: DocumentEncoder, compr
         check_mode("append", path, manifest, None)
         assert manifest is not None
         sweep(path, manifest)
-        encoder = encoder.adding_to(path, manifest, compression)
+        encoder = encoder.adding_to(path, manifest, settings)
         with giving_back(path, lambda: Manifest.read(path, SINGLE)):
             append_documents(path, manifest, encoder.read(docs), encoder)
 

@@ -17,7 +17,7 @@ from pyterrier_jacolbert.index.encoded_batch import EncodedBatch
 from pyterrier_jacolbert.index.reader import IndexReader
 from pyterrier_jacolbert.index.retraining import appended_codec, update_codes
 from pyterrier_jacolbert.index.storage.arrays import ArraySet, map_array, write_array
-from pyterrier_jacolbert.index.storage.directory import discard_folder, next_folder, publish
+from pyterrier_jacolbert.index.storage.directory import new_folder, publish
 from pyterrier_jacolbert.index.storage.docnos import write_docno_tables
 from pyterrier_jacolbert.index.storage.manifest import ArrayEntry, Manifest
 
@@ -106,9 +106,7 @@ def compact(directory: Path, manifest: Manifest) -> None:
     """Copies the documents that are not deleted into a new folder, and publishes it."""
     reader = IndexReader(directory, manifest)
     if len(reader.deleted):
-        folder = next_folder(manifest)
-        discard_folder(directory, folder)  # of an interrupted build that was to replace the index
-        copied = copy_documents([reader], directory, folder)
+        copied = copy_documents([reader], directory, new_folder(directory, manifest))
         publish(directory, copied.manifest_of(manifest))
 
 

@@ -251,8 +251,7 @@ def new_folder(directory: Path, manifest: PublishedManifest) -> str:
     An interrupted build that was to replace the index in that generation is discarded.
     """
     folder = next_folder(manifest)
-    (directory / folder / JOURNAL_FILE).unlink(missing_ok=True)  # first, so that a part of the build is never resumed
-    shutil.rmtree(directory / folder, ignore_errors=True)
+    discard_folder(directory, folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""What a stage of a recipe trains on: the examples of one or more files, and the texts of their data sets."""
+"""Input of a stage of a recipe: the examples of one or more files, and the texts of their data sets."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class ReadingSettings:
 
 @dataclass(frozen=True)
 class Training:
-    """What the codec of an index was trained on, and the settings to train it again with.
+    """The training of the codec of an index, with the settings to repeat it.
 
     Attributes:
         tokens: number of token vectors of the collection when the codec was trained.

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 from clustered_documents import documents, queries
 
 import pyterrier_jacolbert as pj
-from pyterrier_jacolbert.index.threads import cached_attribute
+from pyterrier_jacolbert.index.threads import cached_attribute, lock_of
 
 FOLDER = Path(pj.__file__).parent
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -98,6 +100,45 @@ class TestLocks:
             with ThreadPoolExecutor(4) as pool:
                 for ranking in pool.map(lambda _, retriever=retriever: retriever(queries()), range(8)):
                     assert ranking.equals(expected)
+
+
+class TestTokenizers:
+    def test_threads_that_share_a_checkpoint_cut_texts_at_their_own_lengths(self, model):
+        """A tokenizer keeps the maximum length of its last call."""
+        shared = pj.JaColBERT(model.encoder.model, dtype="float32", max_document_length=20)
+        text = "日本で一番高い山は富士山である。" * 20
+        tasks = {"query": lambda: shared.encoder.query_ids(text), "document": lambda: shared.encoder.document_ids(text)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the query is too long
+            expected = {name: task() for name, task in tasks.items()}
+            assert len(expected["document"]) == 20 < len(expected["query"])
+            with ThreadPoolExecutor(4) as pool:
+                found = [(name, pool.submit(tasks[name])) for _ in range(150) for name in tasks]
+                assert all(ids.result() == expected[name] for name, ids in found)
+
+    @needs_fork
+    def test_forking_waits_for_a_locked_object(self):
+        item, held, done = Squares(1), threading.Event(), []
+
+        def hold():
+            with lock_of(item):
+                held.set()
+                time.sleep(0.2)
+                done.append(True)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if done and lock_of(item).acquire(timeout=5) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        with lock_of(item):
+            child = os.fork()  # the thread that holds a lock may fork
+            if child == 0:
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
 
 
 MODEL = """

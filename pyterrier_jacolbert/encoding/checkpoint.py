@@ -7,12 +7,12 @@ import hashlib
 import importlib.util
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.encoding.foreign_code import check_no_code, refusal_of
+from pyterrier_jacolbert.index.threads import lock_of
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -23,8 +23,6 @@ _MULTI_VECTOR_TYPES = ("MultiVectorEncoder", "ColBERT")
 #: Name and folder of the checkpoint that ships with the package.
 MINI = "mini"
 _MINI_FOLDER = Path(__file__).parents[1] / "mini"
-#: Loading changes settings of transformers for its duration, so only one thread may load at a time.
-_LOADING = threading.Lock()
 
 
 def load_checkpoint(name: str, revision: str | None = None, device: str | None = None) -> MultiVectorEncoder:
@@ -59,7 +57,8 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
     from pyterrier_jacolbert.encoding.loading import load_encoder
 
     try:
-        with _LOADING, _quiet_transformers():
+        # Loading changes settings of transformers for its duration, so only one thread may load at a time.
+        with lock_of(load_checkpoint), _quiet_transformers():
             return load_encoder(name, revision, device)
     except json.JSONDecodeError:
         _check_json_files(name)

@@ -21,7 +21,7 @@ from pyterrier_jacolbert.encoding.query_length import (
     resolve_query_length,
     target_length,
 )
-from pyterrier_jacolbert.index.threads import MapFn, cached_attribute, in_lone_threads
+from pyterrier_jacolbert.index.threads import MapFn, cached_attribute, in_lone_threads, lock_of
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
@@ -190,16 +190,18 @@ class TokenEncoder:
     def _tokenize(self, texts: Sequence[str], task: str, max_length: int) -> list[list[int]]:
         if not texts:
             return []
-        # task=None: this class chooses the length of the augmentation, not the checkpoint's fixed setting.
-        features = self.model.preprocess(
-            [text[: max_length * _CHARACTERS_PER_POSITION] for text in texts],
-            prompt=self.model.prompts.get(task) or None,
-            task=None,
-            processing_kwargs={
-                "common": {"return_tensors": None},
-                "text": {"padding": False, "truncation": True, "max_length": max_length},
-            },
-        )
+        # A tokenizer keeps the maximum length of its last call, so threads must not use it at the same time.
+        with lock_of(self.tokenizer):
+            # task=None: this class chooses the length of the augmentation, not the checkpoint's fixed setting.
+            features = self.model.preprocess(
+                [text[: max_length * _CHARACTERS_PER_POSITION] for text in texts],
+                prompt=self.model.prompts.get(task) or None,
+                task=None,
+                processing_kwargs={
+                    "common": {"return_tensors": None},
+                    "text": {"padding": False, "truncation": True, "max_length": max_length},
+                },
+            )
         return [list(tokens) for tokens in features["input_ids"]]
 
     def _tokenized_groups(self, texts: list[str]) -> Iterator[tuple[list[str], list[list[int]]]]:

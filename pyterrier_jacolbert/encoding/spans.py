@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from pyterrier_jacolbert.index.threads import lock_of
 from pyterrier_jacolbert.japanese.normalization import Span, character_spans, compose_with_spans
 
 
@@ -21,6 +22,11 @@ def token_spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:
         text: tokenised text, including the prompt that the model puts before it.
         ids: tokens of the text, which may be truncated.
     """
+    with lock_of(tokenizer):
+        return _token_spans(tokenizer, text, ids)
+
+
+def _token_spans(tokenizer: Any, text: str, ids: list[int]) -> list[Span]:
     if tokenizer.is_fast:
         truncation = {"truncation": True, "max_length": len(ids)} if ids else {}
         encoded = tokenizer(text, return_offsets_mapping=True, verbose=False, **truncation)

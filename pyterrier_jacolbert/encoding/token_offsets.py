@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pyterrier_jacolbert.encoding.spans import token_spans, trim
+from pyterrier_jacolbert.index.threads import lock_of
 from pyterrier_jacolbert.japanese.normalization import Span
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def token_counts(encoder: TokenEncoder, texts: Sequence[str]) -> list[int]:
     if not texts:
         return []
     prompted = [_prompt(encoder, "document") + encoder.preparation.prepare(text) for text in texts]
-    ids = encoder.tokenizer(prompted, truncation=False, padding=False, verbose=False)
+    with lock_of(encoder.tokenizer):
+        ids = encoder.tokenizer(prompted, truncation=False, padding=False, verbose=False)
     return [len(tokens) for tokens in ids["input_ids"]]
 
 
@@ -82,7 +84,8 @@ def token_starts(encoder: TokenEncoder, text: str) -> list[int]:
     """Returns the distinct first characters of a document's tokens before truncation, in ascending order."""
     prepared, sources = encoder.preparation.prepare_with_spans(text)
     prompt = _prompt(encoder, "document")
-    ids = encoder.tokenizer(prompt + prepared, truncation=False, padding=False, verbose=False)["input_ids"]
+    with lock_of(encoder.tokenizer):
+        ids = encoder.tokenizer(prompt + prepared, truncation=False, padding=False, verbose=False)["input_ids"]
     spans = token_spans(encoder.tokenizer, prompt + prepared, list(ids))
     return sorted({sources[start - len(prompt)][0] for start, end in spans if len(prompt) <= start < end})
 

@@ -7,15 +7,21 @@ import os
 import sys
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import count
 from typing import Any, Generic, Self, TypeVar, overload
 
+import threadpoolctl
+
 #: Applies a function to each of several values: ``map`` or :func:`in_threads`.
 MapFn = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
+#: Names of the threads of :func:`in_threads`, which wait for work while nothing is searched.
+_THREAD_PREFIX = "jacolbert"
 #: Token vectors that are encoded together: enough for each group of centroids to get some hundreds.
 _SLICE_ROWS = 2**16
 
@@ -103,7 +109,7 @@ def by_rows(function: Callable[[slice], _Result], n_rows: int) -> list[_Result]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_count(), thread_name_prefix="jacolbert")
+    return ThreadPoolExecutor(thread_count(), thread_name_prefix=_THREAD_PREFIX)
 
 
 class cached_attribute(Generic[_Result]):  # noqa: N801
@@ -154,16 +160,34 @@ def fork_safe_lock() -> threading.Lock:
     return lock
 
 
-#: numba's lock while this process forks.
+def lock_of(item: object) -> threading.RLock:
+    """Returns the lock of an object that one thread at a time may use, such as a tokenizer.
+
+    Forking waits until it is free, so a child neither waits for a thread that it does not have nor finds the object in
+    the middle of a change.
+    """
+    return _locks.setdefault(item, threading.RLock())
+
+
+_locks: weakref.WeakKeyDictionary[object, threading.RLock] = weakref.WeakKeyDictionary()
+
+#: Locks that are held while this process forks: numba's, and those of objects.
 _held: list[Any] = []
 
-#: Seconds that forking waits for other threads' imports: they may wait for what the forking thread imports.
-_LONGEST_IMPORT = 10.0
+#: Seconds that forking waits for other threads: they may wait for what the forking thread imports or holds.
+_LONGEST_WAIT = 10.0
 
 
 def _before_fork() -> None:
-    """Waits until no other thread imports a module or compiles a kernel: in a child, it would stay locked."""
-    deadline = time.monotonic() + _LONGEST_IMPORT
+    """Waits until no other thread uses a locked object, imports a module or compiles a kernel.
+
+    In a child, it would stay locked.
+    """
+    _loaded_libraries[:] = _find_libraries()
+    deadline = time.monotonic() + _LONGEST_WAIT
+    for item_lock in list(_locks.values()):
+        if item_lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            _held.append(item_lock)
     while True:
         lock = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
         if lock is not None:
@@ -184,6 +208,19 @@ def _others_import() -> bool:
     return any(owner not in (None, threading.get_ident()) for owner in owners)
 
 
+def _find_libraries() -> list[Any]:
+    """Returns the libraries of matrix products if another thread may be in one; a child could not look for them."""
+    others = [thread for thread in threading.enumerate() if thread is not threading.current_thread()]
+    if all(thread.name.startswith(_THREAD_PREFIX) or type(thread).__module__.startswith("tqdm.") for thread in others):
+        return []  # products keep their threads, and so their rounding
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some machines have two kinds of OpenMP
+        return list(threadpoolctl.ThreadpoolController().lib_controllers)
+
+
+_loaded_libraries: list[Any] = []
+
+
 def _after_fork() -> None:
     while _held:
         _held.pop().release()
@@ -194,7 +231,11 @@ def _after_fork_in_child() -> None:
     _after_fork()
     _pool.cache_clear()
     _computing.clear()
-    # OpenMP waits for its threads of the parent for ever, unless it is to use none.
+    _locks.clear()
+    # OpenMP waits for its threads of the parent for ever, and OpenBLAS for the end of a product that another thread was
+    # computing, unless they are to use none.
+    for library in _loaded_libraries:
+        library.set_num_threads(1)
     for name, setter in (("torch", "set_num_threads"), ("faiss", "omp_set_num_threads")):
         set_threads = getattr(sys.modules.get(name), setter, None)
         if set_threads is not None:

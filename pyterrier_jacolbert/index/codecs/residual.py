@@ -91,7 +91,9 @@ class ResidualCodec:
 
     def encode(self, vectors: np.ndarray) -> dict[str, np.ndarray]:
         """Finds the nearest centroids, rounds the residuals, and chooses the factors that fit best."""
-        rotated = np.ascontiguousarray(vectors, dtype=np.float32) @ self.rotation
+        from pyterrier_jacolbert.index.kernels.products import matrix_product
+
+        rotated = matrix_product(vectors, self.rotation)
         return self.encode_around(rotated, self._centroids.nearest(rotated))
 
     def encode_around(self, rotated: np.ndarray, centroid_ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -111,6 +113,7 @@ class ResidualCodec:
             ValueError: a centroid id is out of range.
         """
         from pyterrier_jacolbert.index.codecs.kernels import TokenFactors, dequantize_residuals
+        from pyterrier_jacolbert.index.kernels.products import matrix_product
 
         factor_codes, ids = columns["gains"], columns["centroid_ids"]
         check_centroid_ids(ids, len(self.centroids))
@@ -118,8 +121,7 @@ class ResidualCodec:
         rotated = np.empty((len(factor_codes), self.dim), dtype=np.float32)
         tables = self._tables(self.centroids.astype(np.float32))
         dequantize_residuals(columns["residuals"], ids, factors, tables, rotated)
-        vectors: np.ndarray = rotated @ self.rotation.T
-        return vectors
+        return matrix_product(rotated, self.rotation.T)
 
     def factors(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns the length factor and the norm factor of each code: float32 ``(256,)`` each."""
@@ -190,8 +192,10 @@ def train_residual_codec(sample: np.ndarray, compression: str, n_centroids: int,
         n_centroids: maximum number of centroids, up to 65,536; small samples get fewer.
         seed: of the rotation and the clustering.
     """
+    from pyterrier_jacolbert.index.kernels.products import matrix_product
+
     rotation = random_rotation(sample.shape[1], seed)
-    return train_on_rotated(sample.astype(np.float32) @ rotation, rotation, compression, n_centroids, seed)
+    return train_on_rotated(matrix_product(sample, rotation), rotation, compression, n_centroids, seed)
 
 
 def train_on_rotated(

@@ -85,8 +85,9 @@ class Int8Codec:
 
     def decode(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         """Multiplies codes by scales and inverts the rotation."""
-        vectors: np.ndarray = self.rotated(columns) @ self.rotation.T
-        return vectors
+        from pyterrier_jacolbert.index.kernels.products import matrix_product
+
+        return matrix_product(self.rotated(columns), self.rotation.T)
 
     @cached_attribute
     def _nearest(self) -> Centroids:

@@ -115,9 +115,11 @@ def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> Tra
         return TrainedCodec(compression, {"centroids": centroids}, training)
     # Not those of the sample, which the codec fits better than the others.
     measured = _take(parts, evenly_spaced(np.arange(tokens)), compression).astype(np.float16)
+    from pyterrier_jacolbert.index.kernels.products import matrix_product
+
     rotation = random_rotation(sample.shape[1], settings.seed)
     for first in range(0, len(sample), ROTATED_ROWS):  # in place, so that memory holds the sample once
-        sample[first : first + ROTATED_ROWS] = sample[first : first + ROTATED_ROWS] @ rotation
+        sample[first : first + ROTATED_ROWS] = matrix_product(sample[first : first + ROTATED_ROWS], rotation)
     codec = train_on_rotated(sample, rotation, compression, count, settings.seed)
     error = mean_squared_error(codec, measured)
     return TrainedCodec(compression, codec.parameters(), replace(training, error=error, error_now=error))

@@ -27,7 +27,9 @@ def token_similarities(query: np.ndarray, rows: np.ndarray) -> np.ndarray:
         query: float32 ``(n_query_tokens, dim)``.
         rows: float32 ``(n_document_tokens, dim)``; a document without tokens may have any ``dim``.
     """
-    return query @ rows.T if len(rows) else np.empty((len(query), 0), dtype=np.float32)
+    from pyterrier_jacolbert.index.kernels.products import matrix_product
+
+    return matrix_product(query, rows.T) if len(rows) else np.empty((len(query), 0), dtype=np.float32)
 
 
 def pair_contributions(

@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Codec
+from pyterrier_jacolbert.index.kernels.query_layout import WIDTH
 from pyterrier_jacolbert.index.search.top_k import top_k
+from pyterrier_jacolbert.index.threads import in_threads
 
-#: A block of similarities, float32 (document tokens, query tokens), takes 4,096 x 512 x 4 bytes = 8 MiB: large enough
-#: for the matrix product, small enough for the last-level cache of a CPU (benchmarks/search.py).
+#: Tokens of documents that one thread scores at a time, and query tokens whose maxima it holds meanwhile.
 _BLOCK_TOKENS = 4096
 _BLOCK_COLUMNS = 512
 #: Documents whose vectors are gathered at once: 512 documents of 300 tokens of 128 floats take 75 MiB.
@@ -132,7 +133,7 @@ class TokenVectors:
 
 
 class ExactScorer:
-    """Scores documents by float32 matrix products, over blocks of documents and all queries at once.
+    """Scores documents by float32 products of all token vectors, over blocks of documents and all queries at once.
 
     Args:
         vectors: of the documents, read block by block.
@@ -189,23 +190,50 @@ def search_exact(
 
 def _exact_scores(documents: Vectors, queries: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the scores of all documents: float32 ``(n_queries, n_docs)``."""
-    from pyterrier_jacolbert.index.kernels.maxsim import segment_max
+    from pyterrier_jacolbert.index.kernels.products import column_panels
 
     bounds = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
-    columns = np.ascontiguousarray(np.concatenate(queries).T, dtype=np.float32)
+    columns = np.concatenate(queries).T
     starts = documents.starts
     scores = np.empty((len(queries), len(starts) - 1), dtype=np.float32)
-    groups = list(_query_groups(bounds))
-    for first, end in _document_blocks(starts):
-        block = documents.rows(first, end)
-        block_starts = starts[first : end + 1] - starts[first]
-        for group in groups:
-            similarities = block @ columns[:, bounds[group.start] : bounds[group.stop]]
-            best = np.empty((end - first, similarities.shape[1]), dtype=np.float32)
-            segment_max(similarities, block_starts, best)
+    groups = [
+        (group, list(column_panels(columns[:, bounds[group.start] : bounds[group.stop]])))
+        for group in _query_groups(bounds)
+    ]
+
+    def score_block(block: tuple[int, int]) -> None:
+        first, end = block
+        rows, row_starts = documents.rows(first, end), starts[first : end + 1] - starts[first]
+        for group, panels in groups:
+            # Not the padding of the last panel, which would change how the last query's numbers are added up.
+            best = _best_similarities(rows, row_starts, panels)[:, : bounds[group.stop] - bounds[group.start]]
             sums = np.add.reduceat(best, bounds[group.start : group.stop] - bounds[group.start], axis=1)
             scores[group.start : group.stop, first:end] = sums.T
+
+    for _ in in_threads(score_block, _document_blocks(starts)):
+        pass
     return scores
+
+
+def _best_similarities(rows: np.ndarray, starts: np.ndarray, panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the greatest similarity of each document to each query token: float32 ``(n_docs, 32 n_panels)``.
+
+    Args:
+        rows: float32 ``(n_tokens, dim)``: vectors of the documents.
+        starts: int64 ``(n_docs + 1,)``: the first row of each document and the end of the last.
+        panels: float32 ``(dim, 32)`` each: vectors of the query tokens.
+    """
+    from pyterrier_jacolbert.index.kernels.centroid_scores import matmul
+    from pyterrier_jacolbert.index.kernels.maxsim import segment_max
+
+    best = np.full((len(panels), len(starts) - 1, WIDTH), -np.inf, dtype=np.float32)
+    if len(rows):
+        rows = np.ascontiguousarray(rows, dtype=np.float32)
+        similarities = np.empty((len(rows), WIDTH), dtype=np.float32)
+        for panel, out in zip(panels, best, strict=True):
+            matmul(rows, panel, similarities)
+            segment_max(similarities, starts, out)
+    return np.ascontiguousarray(best.transpose(1, 0, 2)).reshape(len(starts) - 1, -1)
 
 
 def _query_groups(bounds: np.ndarray) -> Iterator[range]:

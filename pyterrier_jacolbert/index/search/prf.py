@@ -41,9 +41,11 @@ class CentroidIDF:
     @classmethod
     def of(cls, vectors: StoredVectors) -> CentroidIDF:
         """Counts document frequencies in an index; clusters its vectors first if it has no centroids."""
+        from pyterrier_jacolbert.index.kernels.products import matrix_product
+
         codec = vectors.codec
         if isinstance(codec, (Int8Codec, ResidualCodec)) and codec.centroids is not None:
-            centroids = codec.centroids.astype(np.float32) @ codec.rotation.T
+            centroids = matrix_product(codec.centroids, codec.rotation.T)
         else:
             tokens = np.arange(0, vectors.starts[-1], max(1, vectors.starts[-1] // _SAMPLE))
             centroids = cluster(vectors.decode(tokens), _CENTROIDS)
@@ -64,8 +66,10 @@ class CentroidIDF:
 
     def idf(self, vectors: np.ndarray) -> np.ndarray:
         """Returns ``log((N + 1) / (n + 1))`` of the nearest centroid of each vector: float32 ``(n,)``."""
+        from pyterrier_jacolbert.index.kernels.products import matrix_product
+
         # One product with all centroids: for a few vectors that is faster than searching groups of centroids.
-        nearest = np.argmax(vectors @ self.centroids.T - self._half_squared_norms, axis=1)
+        nearest = np.argmax(matrix_product(vectors, self.centroids.T) - self._half_squared_norms, axis=1)
         idf: np.ndarray = np.log((self.n_docs + 1) / (self.document_frequencies[nearest] + 1)).astype(np.float32)
         return idf
 

@@ -224,7 +224,7 @@ print(sizes[1], sizes[-1])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_of_encoding_is_flat():
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, "bfloat16"], capture_output=True, text=True, timeout=600, check=True
+        [sys.executable, "-c", MEMORY, "auto"], capture_output=True, text=True, timeout=600, check=True
     )
     halfway, end = map(float, done.stdout.split())
     # 240 more texts; in a shape for each combination of lengths they would add some 90 MB.

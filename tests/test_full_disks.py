@@ -88,7 +88,7 @@ def test_delete_frees_what_a_killed_append_left(tmp_path):
     open_index(index.path).verify()
 
 
-@pytest.mark.parametrize("step", [pytest.param(2, marks=pytest.mark.slow), 17])
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.exhaustive), 17])
 @pytest.mark.parametrize("compression", ["int8", "4bit"])
 def test_a_merge_killed_anywhere_is_run_again(tmp_path, compression, step, monkeypatch):
     monkeypatch.setattr(updates, "_COPIED_DOCUMENTS", 5)

@@ -56,7 +56,7 @@ def test_other_results_are_counted_as_silent(fuzzer, monkeypatch):
     assert "1 changed results silently" in summarize([report])
 
 
-@pytest.mark.fuzz
+@pytest.mark.exhaustive
 def test_3000_changed_indexes_are_refused_or_read(tmp_path_factory):
     fuzzer = Fuzzer(tmp_path_factory.mktemp("fuzz"))
     reports = [fuzzer.run(seed) for seed in range(3000)]
@@ -64,7 +64,7 @@ def test_3000_changed_indexes_are_refused_or_read(tmp_path_factory):
     assert_safe(reports)
 
 
-@pytest.mark.fuzz
+@pytest.mark.exhaustive
 def test_500_changed_builds_are_refused_or_resumed(tmp_path):
     fuzzer = Fuzzer(tmp_path, (BUILD,))
     assert_safe([fuzzer.run(seed) for seed in range(500)])

@@ -194,9 +194,15 @@ def test_append_that_trains_again_discards_a_begun_overwrite(tmp_path):
     assert not list(index.path.glob("data-*/journal.json"))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("keeps", [True, False])
-def test_append_killed_anywhere_leaves_the_old_or_the_new_index(tmp_path, monkeypatch, keeps):
+@pytest.mark.parametrize(
+    ("keeps", "step"),
+    [
+        pytest.param(True, 1, marks=pytest.mark.slow),
+        pytest.param(False, 5, marks=pytest.mark.slow),
+        pytest.param(False, 1, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_append_killed_anywhere_leaves_the_old_or_the_new_index(tmp_path, monkeypatch, keeps, step):
     for name, value in LIMITS.items():
         monkeypatch.setattr(training, name, value)
     monkeypatch.setattr(retraining, "_COMPRESSED_ROWS", 100)
@@ -215,7 +221,7 @@ def test_append_killed_anywhere_leaves_the_old_or_the_new_index(tmp_path, monkey
         copied = len(calls)
         pj.JaColBERTIndex(tmp_path / "counted", "somebody/unused").append(appended, batch_documents=40)
     took_effect = []
-    for stop in range(0, len(calls) - copied, 1 if keeps else 5):
+    for stop in range(0, len(calls) - copied, step):
         directory = tmp_path / f"stopped-{stop}"
         shutil.copytree(start.path, directory)
         index = pj.JaColBERTIndex(directory, "somebody/unused")
@@ -260,8 +266,10 @@ def test_sharded_index_that_began_small_equals_a_single_build(tmp_path, monkeypa
     np.testing.assert_array_equal(merged.token_vectors().rows(0, 49), index.token_vectors().rows(0, 49))
 
 
-@pytest.mark.slow
-def test_killed_append_to_small_shards_leaves_the_old_or_the_new_index(tmp_path):
+@pytest.mark.parametrize(
+    "step", [pytest.param(19, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.exhaustive)]
+)
+def test_killed_append_to_small_shards_leaves_the_old_or_the_new_index(tmp_path, step):
     settings = {"compression": "2bit", "n_centroids": 8, "batch_documents": 4}
     start = pj.ShardedIndex(tmp_path / "start", "somebody/unused")
     start.index(documents(range(6)), documents_per_shard=4, **settings)
@@ -272,7 +280,7 @@ def test_killed_append_to_small_shards_leaves_the_old_or_the_new_index(tmp_path)
         new = pj.ShardedIndex(tmp_path / "new", "somebody/unused").append(appended)
     old_rows, new_rows = start.token_vectors().rows(0, 6), new.token_vectors().rows(0, 10)
     took_effect = []
-    for stop in range(0, len(calls), 19):
+    for stop in range(0, len(calls), step):
         directory = tmp_path / f"stopped-{stop}"
         shutil.copytree(start.path, directory)
         with contextlib.suppress(PowerCut), power_cut_after(stop, *events):

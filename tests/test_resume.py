@@ -154,7 +154,9 @@ def test_another_checkpoint_and_document_length_are_refused(tmp_path, model, che
 
 
 @pytest.mark.usefixtures("no_fsync")
-@pytest.mark.parametrize("step", [pytest.param(5, marks=pytest.mark.slow), 47])
+@pytest.mark.parametrize(
+    "step", [pytest.param(1, marks=pytest.mark.exhaustive), pytest.param(5, marks=pytest.mark.slow), 47]
+)
 @pytest.mark.parametrize("interrupted", [False, True], ids=["finished", "interrupted"])
 def test_overwrite_killed_anywhere_never_returns_the_old_index(build, tmp_path, interrupted, step):
     start, new = tmp_path / "start", documents(range(100, 112))

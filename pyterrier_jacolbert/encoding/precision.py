@@ -11,22 +11,10 @@ from sentence_transformers.base.modules import Transformer
 from transformers import PreTrainedModel
 
 from pyterrier_jacolbert.encoding.packed_linear import pack_linears
+from pyterrier_jacolbert.index.processors import native_bfloat16
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
-
-
-def native_bfloat16(device: torch.device) -> bool:
-    """Tells whether a device multiplies bfloat16 matrices natively, so that they are faster than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    names = ("amx_bf16", "avx512_bf16", "bf16", "arm_bf16", "sve_bf16")
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if capabilities:
-        return any(capabilities.get(name, False) for name in names)
-    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:

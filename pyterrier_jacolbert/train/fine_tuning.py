@@ -177,7 +177,7 @@ class _Collection:
 def _lengths_and_precision(model: JaColBERT, device: str | None) -> dict[str, Any]:
     """Returns the settings of a stage that keep the lengths of a checkpoint, and the precision that suits a device."""
     from pyterrier_jacolbert.encoding.positions import max_positions
-    from pyterrier_jacolbert.encoding.precision import native_bfloat16
+    from pyterrier_jacolbert.index.processors import native_bfloat16
     from pyterrier_jacolbert.train.training_arguments import available_device
 
     backbone: Any = model.encoder.model[0]

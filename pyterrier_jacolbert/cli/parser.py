@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # those of libraries, which users cannot mend
             warnings.showwarning = _print_warning
             args.run(args)
     except (OSError, ValueError, KeyError, ImportError, FloatingPointError) as error:

@@ -1,4 +1,4 @@
-"""What a processor can do."""
+"""Tells what a processor can do."""
 
 from __future__ import annotations
 

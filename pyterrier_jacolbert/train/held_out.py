@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pandas as pd
 import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, TEXT
+from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.recipe_collections import RecipeCollection
 from pyterrier_jacolbert.train.recipe_data import HeldOut
@@ -90,7 +90,7 @@ class _Part:
                 f"The measure {settings.measure!r} of held_out is unknown; give one of ir_measures, such as nDCG@10."
             ) from None
 
-    @cached_property
+    @cached_attribute
     def held_out_topics(self) -> pd.DataFrame:
         """All held-out queries that have a relevant document, even those that are not drawn: ``qid`` and ``query``."""
         collection = self._collection
@@ -106,7 +106,7 @@ class _Part:
             )
         return found
 
-    @cached_property
+    @cached_attribute
     def topics(self) -> pd.DataFrame:
         """The queries to measure on: ``qid`` and ``query``."""
         found, n_queries = self.held_out_topics, self.settings.queries
@@ -114,12 +114,12 @@ class _Part:
             return found
         return found.sample(n_queries, random_state=self.settings.seed)
 
-    @cached_property
+    @cached_attribute
     def _qrels(self) -> pd.DataFrame:
         qrels = self._collection.qrels
         return qrels[qrels[QID].isin(self.topics[QID])]
 
-    @cached_property
+    @cached_attribute
     def _documents(self) -> list[dict[str, Any]]:
         texts = self._collection.texts
         docnos = list(texts)

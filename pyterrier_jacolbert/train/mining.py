@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator
-from functools import cached_property, reduce
+from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, TEXT
+from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.pipeline.dense import DenseIndex, dense_encoder
 from pyterrier_jacolbert.train import examples
 from pyterrier_jacolbert.train.recipe_collections import RecipeCollection
@@ -126,7 +127,7 @@ class Miner:
             return self._colbert_index(checkpoint).scorer()
         return self._colbert(checkpoint).text_scorer()
 
-    @cached_property
+    @cached_attribute
     def _bm25(self) -> JapaneseBM25:
         from pyterrier_jacolbert.artifacts.bm25 import JapaneseBM25
 

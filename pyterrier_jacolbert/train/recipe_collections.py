@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyterrier as pt
 
 from pyterrier_jacolbert.columns import DOCNO, QID, QUERY, TEXT, check_ids
 from pyterrier_jacolbert.document_files import DocumentFile
+from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.text_files import read_lines
 from pyterrier_jacolbert.train.recipe import Recipe
 from pyterrier_jacolbert.train.recipe_data import HeldOut, RecipeDataset
@@ -157,24 +157,24 @@ class RecipeCollection:
                 f"The data set {settings.name!r} of the recipe is not known: {str(error.args[0]).rstrip('.')}."
             ) from None
 
-    @cached_property
+    @cached_attribute
     def topics(self) -> pd.DataFrame:
         """``qid`` and ``query`` of all queries."""
         topics: pd.DataFrame = self.dataset.get_topics()
         return topics
 
-    @cached_property
+    @cached_attribute
     def qrels(self) -> pd.DataFrame:
         """``qid``, ``docno`` and ``label``."""
         qrels: pd.DataFrame = self.dataset.get_qrels()
         return qrels
 
-    @cached_property
+    @cached_attribute
     def texts(self) -> Texts:
         """Texts by docno, title first."""
         return Texts(self.dataset, self.settings.title_field)
 
-    @cached_property
+    @cached_attribute
     def held_out_qids(self) -> frozenset[str]:
         """The qids of queries that are held out by a share; empty if none is."""
         if self._held_out is None or self._held_out.share is None:

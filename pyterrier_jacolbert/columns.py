@@ -145,8 +145,10 @@ def check_unit_vectors(value: Any, owner: str) -> np.ndarray:
     # Divided by the greatest value first, so that no square overflows or vanishes.
     lengths = greatest * np.linalg.norm(matrix / greatest[:, None], axis=1)
     # Also as they are returned, so that a row that stays would stay again.
-    with np.errstate(over="ignore"):
-        returned = np.linalg.norm(matrix.astype(np.float32).astype(np.float64), axis=1)
+    returned = lengths
+    if matrix.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            returned = np.linalg.norm(matrix.astype(np.float32).astype(np.float64), axis=1)
     near = (np.abs(lengths - 1) <= _ROUNDING) & (np.abs(returned - 1) <= _ROUNDING)
     divisors = np.where(near, 1.0, lengths)
     if (divisors == 1).all():

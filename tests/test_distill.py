@@ -195,13 +195,20 @@ def test_in_batch_negatives_add_to_the_loss(batch):
     assert abs(cooled - both) > 0.01
 
 
+def perturbed(model):
+    """Returns a copy of a model with another projection."""
+    torch.manual_seed(0)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[1].linear.weight += 0.02 * torch.randn_like(other[1].linear.weight)
+    return other
+
+
 @pytest.mark.parametrize("mini_batch_size", [None, 4])
 def test_imitation_is_the_mean_cosine_distance(batch, mini_batch_size):
     model, features, labels, _ = batch
-    torch.manual_seed(0)
-    teacher = copy.deepcopy(model)
+    teacher = perturbed(model)
     with torch.no_grad():
-        teacher[1].linear.weight += 0.02 * torch.randn_like(teacher[1].linear.weight)
         distances = {"query": [], "document": []}
         for column, texts in zip(features, COLUMNS, strict=True):
             for text in texts:
@@ -218,10 +225,7 @@ def test_imitation_is_the_mean_cosine_distance(batch, mini_batch_size):
 @pytest.mark.parametrize("mini_batch_size", [None, 4])
 def test_imitation_is_added_to_the_ranking_loss(batch, mini_batch_size):
     model, features, labels, _ = batch
-    torch.manual_seed(0)
-    teacher = copy.deepcopy(model)
-    with torch.no_grad():
-        teacher[1].linear.weight += 0.02 * torch.randn_like(teacher[1].linear.weight)
+    teacher = perturbed(model)
     stage = dataclasses.replace(STAGE, imitation_weight=3.0, in_batch_negatives=True)
     imitation = ImitationLoss(model, teacher, mini_batch_size)
     both = DistillationLoss(model, stage, mini_batch_size, imitation)

@@ -76,14 +76,14 @@ def open_tables(directory: Path, manifest: Manifest, shards: Sequence[tuple[Path
     Raises:
         ValueError: the manifest, a table or its file is damaged, or the shards do not fit together.
     """
-    files, first = manifest.files, shards[0][1]
+    files, parameters = manifest.files, _recorded(*shards[0])
     for entry, (path, shard) in zip(manifest.shards, shards, strict=True):
         if (entry.documents, entry.tokens) != (shard.documents, shard.tokens):
             raise damaged(path, f"holds {shard.documents} documents and {shard.tokens} tokens, unlike its entry")
         for name in ("compression", "dim", "parameters", "settings"):
             if getattr(shard, name) != getattr(manifest, name):
                 raise damaged(path, f"has another {name} than the index")
-        if _recorded(path, shard) != _recorded(shards[0][0], first):
+        if _recorded(path, shard) != parameters:
             raise damaged(path, "has other parameters of the codec than the first shard")
     check_files(directory, files)
     arrays = {name: map_array(directory, entry) for name, entry in files.items()}

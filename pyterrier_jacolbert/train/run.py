@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.columns import QUERY
+from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.train import example_files
 from pyterrier_jacolbert.train.held_out import HeldOutMeasure
 from pyterrier_jacolbert.train.mining import Miner
@@ -181,7 +182,7 @@ class _Runs:
         self._base = base
         self._device = device
 
-    @property
+    @cached_attribute
     def measure(self) -> HeldOutMeasure:
         """The measure on the held-out data.
 

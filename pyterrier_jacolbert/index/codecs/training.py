@@ -92,6 +92,8 @@ def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> Tra
     Raises:
         ValueError: the parts have vectors of different dimensions.
     """
+    from pyterrier_jacolbert.index.kernels.products import matrix_product
+
     dims = sorted({part.dim for part in parts if part.dim is not None})
     if len(dims) > 1:
         raise ValueError(
@@ -115,8 +117,6 @@ def train_codec(parts: Sequence[TrainingSource], settings: CodecSettings) -> Tra
         return TrainedCodec(compression, {"centroids": centroids}, training)
     # Not those of the sample, which the codec fits better than the others.
     measured = _take(parts, evenly_spaced(np.arange(tokens)), compression).astype(np.float16)
-    from pyterrier_jacolbert.index.kernels.products import matrix_product
-
     rotation = random_rotation(sample.shape[1], settings.seed)
     for first in range(0, len(sample), ROTATED_ROWS):  # in place, so that memory holds the sample once
         sample[first : first + ROTATED_ROWS] = matrix_product(sample[first : first + ROTATED_ROWS], rotation)

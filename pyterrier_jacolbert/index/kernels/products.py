@@ -8,7 +8,8 @@ fork.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -16,50 +17,42 @@ from pyterrier_jacolbert.index.kernels.centroid_scores import matmul
 from pyterrier_jacolbert.index.kernels.query_layout import WIDTH
 from pyterrier_jacolbert.index.threads import in_threads
 
-#: Rows that one thread multiplies at a time: 512 KiB of 64 dimensions.
+#: Rows that one thread multiplies at a time.
 _ROWS = 2048
 
 
-def matrix_product(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Multiplies two matrices in several threads, always adding in the same order.
+def matrix_product(
+    rows: np.ndarray, columns: np.ndarray, map_fn: Callable[..., Iterable[Any]] = in_threads
+) -> np.ndarray:
+    """Multiplies two matrices, always adding in the same order.
 
     Args:
         rows: ``(n, k)``, of any floating-point type.
         columns: ``(k, m)``, of any floating-point type.
+        map_fn: applies a function to parts of the rows, in several threads or, with ``map``, in this one.
 
     Returns:
         float32 ``(n, m)``.
     """
     rows = np.ascontiguousarray(rows, dtype=np.float32)
-    out = np.zeros((len(rows), columns.shape[1]), dtype=np.float32)
-    if not rows.size or not columns.size:
-        return out
-    panels = list(column_panels(columns))
-
-    def multiply(first: int) -> None:
-        part = rows[first : first + _ROWS]
-        products = np.empty((len(part), WIDTH), dtype=np.float32)
-        for number, panel in enumerate(panels):
-            matmul(part, panel, products)
-            chosen = out[first : first + _ROWS, number * WIDTH : (number + 1) * WIDTH]
-            chosen[:] = products[:, : chosen.shape[1]]
-
-    for _ in in_threads(multiply, range(0, len(rows), _ROWS)):
-        pass
-    return out
+    padded = pad_columns(columns)
+    out = np.zeros((len(rows), padded.shape[1]), dtype=np.float32)
+    if rows.size and columns.size:
+        slices = [slice(first, first + _ROWS) for first in range(0, len(rows), _ROWS)]
+        for _ in map_fn(lambda part: matmul(rows[part], padded, out[part]), slices):
+            pass
+    return out[:, : columns.shape[1]]
 
 
-def column_panels(columns: np.ndarray) -> Iterator[np.ndarray]:
-    """Yields the columns of a matrix, 32 at a time, each in memory of its own that the first-level cache holds.
+def pad_columns(columns: np.ndarray) -> np.ndarray:
+    """Pads a matrix with columns of zeros to a multiple of 32, as :func:`matmul` takes them.
 
     Args:
         columns: ``(k, m)``, of any floating-point type.
 
-    Yields:
-        float32 ``(k, 32)``; the last one is padded with zeros.
+    Returns:
+        float32 ``(k, 32 b)``.
     """
-    for first in range(0, columns.shape[1], WIDTH):
-        panel = np.zeros((len(columns), WIDTH), dtype=np.float32)
-        part = columns[:, first : first + WIDTH]
-        panel[:, : part.shape[1]] = part
-        yield panel
+    padded = np.zeros((columns.shape[0], -(-columns.shape[1] // WIDTH) * WIDTH), dtype=np.float32)
+    padded[:, : columns.shape[1]] = columns
+    return padded

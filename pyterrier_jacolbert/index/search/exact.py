@@ -14,7 +14,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyterrier_jacolbert.index.codecs.base import Codec
-from pyterrier_jacolbert.index.kernels.query_layout import WIDTH
 from pyterrier_jacolbert.index.search.top_k import top_k
 from pyterrier_jacolbert.index.threads import in_threads
 
@@ -190,50 +189,36 @@ def search_exact(
 
 def _exact_scores(documents: Vectors, queries: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the scores of all documents: float32 ``(n_queries, n_docs)``."""
-    from pyterrier_jacolbert.index.kernels.products import column_panels
+    from pyterrier_jacolbert.index.kernels.centroid_scores import matmul
+    from pyterrier_jacolbert.index.kernels.maxsim import segment_max
+    from pyterrier_jacolbert.index.kernels.products import pad_columns
 
     bounds = np.concatenate([[0], np.cumsum([len(query) for query in queries])])
     columns = np.concatenate(queries).T
     starts = documents.starts
     scores = np.empty((len(queries), len(starts) - 1), dtype=np.float32)
     groups = [
-        (group, list(column_panels(columns[:, bounds[group.start] : bounds[group.stop]])))
-        for group in _query_groups(bounds)
+        (group, pad_columns(columns[:, bounds[group.start] : bounds[group.stop]])) for group in _query_groups(bounds)
     ]
 
     def score_block(block: tuple[int, int]) -> None:
         first, end = block
-        rows, row_starts = documents.rows(first, end), starts[first : end + 1] - starts[first]
-        for group, panels in groups:
-            # Not the padding of the last panel, which would change how the last query's numbers are added up.
-            best = _best_similarities(rows, row_starts, panels)[:, : bounds[group.stop] - bounds[group.start]]
+        rows = np.ascontiguousarray(documents.rows(first, end), dtype=np.float32)
+        row_starts = starts[first : end + 1] - starts[first]
+        for group, padded in groups:
+            similarities = np.empty((len(rows), padded.shape[1]), dtype=np.float32)
+            if len(rows):
+                matmul(rows, padded, similarities)
+            best = np.empty((end - first, padded.shape[1]), dtype=np.float32)
+            segment_max(similarities, row_starts, best)
+            # Not the padding, which would change how the numbers of the last query are added up.
+            best = best[:, : bounds[group.stop] - bounds[group.start]]
             sums = np.add.reduceat(best, bounds[group.start : group.stop] - bounds[group.start], axis=1)
             scores[group.start : group.stop, first:end] = sums.T
 
     for _ in in_threads(score_block, _document_blocks(starts)):
         pass
     return scores
-
-
-def _best_similarities(rows: np.ndarray, starts: np.ndarray, panels: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the greatest similarity of each document to each query token: float32 ``(n_docs, 32 n_panels)``.
-
-    Args:
-        rows: float32 ``(n_tokens, dim)``: vectors of the documents.
-        starts: int64 ``(n_docs + 1,)``: the first row of each document and the end of the last.
-        panels: float32 ``(dim, 32)`` each: vectors of the query tokens.
-    """
-    from pyterrier_jacolbert.index.kernels.centroid_scores import matmul
-    from pyterrier_jacolbert.index.kernels.maxsim import segment_max
-
-    best = np.full((len(panels), len(starts) - 1, WIDTH), -np.inf, dtype=np.float32)
-    if len(rows):
-        rows = np.ascontiguousarray(rows, dtype=np.float32)
-        similarities = np.empty((len(rows), WIDTH), dtype=np.float32)
-        for panel, out in zip(panels, best, strict=True):
-            matmul(rows, panel, similarities)
-            segment_max(similarities, starts, out)
-    return np.ascontiguousarray(best.transpose(1, 0, 2)).reshape(len(starts) - 1, -1)
 
 
 def _query_groups(bounds: np.ndarray) -> Iterator[range]:

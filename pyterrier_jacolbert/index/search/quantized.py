@@ -13,8 +13,9 @@ import numpy as np
 from pyterrier_jacolbert.index.codecs.residual import ResidualCodec, check_centroid_ids
 from pyterrier_jacolbert.index.codecs.scalar import Int8Codec, check_scales
 from pyterrier_jacolbert.index.kernels.arguments import Documents, Int8Codes, ResidualCodes
-from pyterrier_jacolbert.index.kernels.centroid_scores import dot_int8, matmul, quantize_table, score_centroids
+from pyterrier_jacolbert.index.kernels.centroid_scores import dot_int8, quantize_table, score_centroids
 from pyterrier_jacolbert.index.kernels.maxsim import LAYOUTS, maxsim_int8, maxsim_residual
+from pyterrier_jacolbert.index.kernels.products import matrix_product
 from pyterrier_jacolbert.index.kernels.query_layout import (
     DIM_STEP,
     TILE_ROWS,
@@ -224,7 +225,7 @@ class Int8Scorer(QuantizedScorer):
 
     def prepare(self, query: np.ndarray, map_fn: MapFn = map) -> PreparedQuery:
         """Rotates and packs a query; see :meth:`QuantizedScorer.prepare`."""
-        vectors = _product(query, self._rotation)
+        vectors = matrix_product(query, self._rotation, map)
         packed = PackedQuery.of(vectors, _fastest_layout(self._codes.codes.shape[1]))
         return PreparedQuery(packed, vectors, self._multiply_centroids, map_fn)
 
@@ -277,7 +278,7 @@ class ResidualScorer(QuantizedScorer):
 
     def prepare(self, query: np.ndarray, map_fn: MapFn = map) -> PreparedQuery:
         """Rotates and packs a query, and multiplies centroids and query; see :meth:`QuantizedScorer.prepare`."""
-        vectors = _product(query, self._codec.rotation)
+        vectors = matrix_product(query, self._codec.rotation, map)
         layout = _fastest_layout(-(-vectors.shape[1] // DIM_STEP) * DIM_STEP)
         packed = PackedQuery.of(vectors * self._codec.residual_stds, layout)
         packed = packed._replace(scales=packed.scales * np.float32(self._top_level / 127))
@@ -293,7 +294,7 @@ class ResidualScorer(QuantizedScorer):
         assert self._centroids is not None
         columns = np.zeros((query.vectors.shape[1], query.packed.scales.size), dtype=np.float32)
         columns[:, : len(query.vectors)] = query.vectors.T
-        return _product(self._centroids, columns, query.map_fn).reshape(len(self._centroids), -1, WIDTH)
+        return matrix_product(self._centroids, columns, query.map_fn).reshape(len(self._centroids), -1, WIDTH)
 
 
 def _fastest_layout(dim: int) -> str:
@@ -306,17 +307,6 @@ def _pad_to_tiles(rows: np.ndarray) -> np.ndarray:
     padded = np.zeros((max(1, -(-len(rows) // TILE_ROWS)) * TILE_ROWS, *rows.shape[1:]), dtype=rows.dtype)
     padded[: len(rows)] = rows
     return padded
-
-
-def _product(rows: np.ndarray, columns: np.ndarray, map_fn: MapFn = map) -> np.ndarray:
-    """Returns the matrix product of float32 ``(n, k)`` and ``(k, m)``."""
-    rows = np.ascontiguousarray(rows, dtype=np.float32)
-    padded = np.zeros((columns.shape[0], -(-columns.shape[1] // WIDTH) * WIDTH), dtype=np.float32)
-    padded[:, : columns.shape[1]] = columns
-    out = np.empty((len(rows), padded.shape[1]), dtype=np.float32)
-    for _ in map_fn(lambda part: matmul(rows[part], padded, out[part]), _row_slices(len(rows))):
-        pass
-    return out[:, : columns.shape[1]]
 
 
 def _row_slices(n_rows: int) -> list[slice]:

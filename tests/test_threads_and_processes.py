@@ -198,6 +198,35 @@ stop.set()
 """
 
 
+WHILE_THREADS_MULTIPLY = (
+    MODEL
+    + """
+import threading
+from pyterrier_jacolbert.columns import TEXT
+index = pj.JaColBERTIndexer(os.environ["FOLDER"] + "/i", model, compression="float16").index(docs)
+exact = index.retriever(num_results=5, quality="exact")
+topics = pd.DataFrame({"qid": ["1"], "query_embs": model.encode_queries(texts[:1])})
+pairs = topics.merge(pd.DataFrame(docs), how="cross")
+scorer = model.text_scorer()
+expected, scores = exact(topics), scorer(pairs.head(8))
+def search():
+    return exact(topics).equals(expected)
+def score():
+    return np.allclose(scorer(pairs.head(8))["score"], scores["score"], atol=1e-4)
+stop = threading.Event()
+def repeat(call):
+    while not stop.is_set(): call()
+threads = [threading.Thread(target=repeat, args=(call,)) for call in (search, score)]
+for thread in threads: thread.start()
+for number in range(8):
+    child = os.fork()
+    if not child: os._exit(0 if search() and score() else 1)
+    if status := os.waitpid(child, 0)[1]: print(status)
+stop.set()
+"""
+)
+
+
 @needs_fork
 class TestFork:
     """Each test runs in a process of its own, which is killed if it hangs; torch has two threads there."""
@@ -228,6 +257,9 @@ class TestFork:
             "print(same(vectors, [rows for batch in loader for rows in batch]))\n"
         )
         assert run_python(code) == ["True"]
+
+    def test_a_child_multiplies_while_threads_of_its_parent_multiply(self, tmp_path):
+        assert run_python(WHILE_THREADS_MULTIPLY, FOLDER=str(tmp_path)) == []
 
     def test_a_child_searches_while_threads_of_its_parent_search(self, tmp_path):
         """Also while they compile kernels, open the index and create its scorer."""

@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
 
 from pyterrier_jacolbert.train import Example, Stage, distill, training_arguments
-from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, in_batch_loss, minmax_rows
+from pyterrier_jacolbert.train.contrastive import in_batch_loss
+from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss, minmax_rows
 from pyterrier_jacolbert.train.progress import LOG_FILE
 from pyterrier_jacolbert.train.recipe_files import read_settings
 
@@ -485,8 +486,15 @@ def test_invalid_settings_are_rejected_or_replaced(start, tmp_path, monkeypatch)
     assert not arguments.fp16
 
 
-@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_two_processes_see_each_line_once(start, tmp_path, nodes):
+@pytest.mark.parametrize(
+    ("nodes", "changes"),
+    [
+        (1, {}),
+        (1, {"loss": "contrastive", "mini_batch_size": 1}),
+        pytest.param(2, {}, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_see_each_line_once(start, tmp_path, nodes, changes):
     """Runs on one node, and on two nodes with one process each, which connect as two machines do."""
     script = Path(__file__).with_name("train_in_two_processes.py")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
@@ -497,7 +505,7 @@ def test_two_processes_see_each_line_once(start, tmp_path, nodes):
     command = [sys.executable, "-m", "torch.distributed.run", *meeting, "--master-port", str(port)]
     launched = [
         subprocess.Popen(
-            [*command, "--node-rank", str(node), str(script), str(start), str(tmp_path)],
+            [*command, "--node-rank", str(node), str(script), str(start), str(tmp_path), json.dumps(changes)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
         )
         for node in range(nodes)

@@ -7,6 +7,9 @@ from typing import Any
 
 import torch
 
+#: Logit of a document that is left out: its probability is 0, and it is finite, so that 0 times it is 0.
+LEFT_OUT = -1e30
+
 
 def text_numbers(columns: Sequence[Mapping[str, Any]]) -> torch.Tensor:
     """Numbers the texts of some columns, so that two texts have the same number if they have the same tokens.

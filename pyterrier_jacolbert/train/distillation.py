@@ -21,6 +21,7 @@ from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_pro
 from pyterrier_jacolbert.encoding.preparation import TextPreparation
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.train import dataset
+from pyterrier_jacolbert.train.contrastive import ContrastiveLoss
 from pyterrier_jacolbert.train.example_files import Example
 from pyterrier_jacolbert.train.finite import check_weights, checkpoint_fault
 from pyterrier_jacolbert.train.losses import DistillationLoss, ImitationLoss
@@ -94,8 +95,8 @@ def distill(
 
     Raises:
         ValueError: :func:`~pyterrier_jacolbert.train.validate` rejects the examples; the batch size is not divisible by
-            the number of processes times passes; or an imitation lacks a teacher, or has one with another vocabulary
-            or other dimensions.
+            the number of processes times passes, or leaves a contrastive pass without negatives; or an imitation lacks
+            a teacher, or has one with another vocabulary or other dimensions.
         FloatingPointError: the loss, a gradient, a weight or the held-out measure is NaN or infinite, in the student
             that the run starts from or at a step, which the message names. The checkpoints before that step are kept.
         KeyboardInterrupt: the run was interrupted. A checkpoint was saved, and the message says how to resume.
@@ -197,6 +198,8 @@ def _stage_loss(
     mini_batch_size: int | None,
     device: str,
 ) -> torch.nn.Module:
+    if stage.loss == "contrastive":
+        return ContrastiveLoss(student, stage, mini_batch_size)
     if stage.loss != "imitation" and not stage.imitation_weight:
         return DistillationLoss(student, stage, mini_batch_size)
     teacher = teacher if teacher is not None else stage.teacher

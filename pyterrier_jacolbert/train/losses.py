@@ -14,10 +14,12 @@ import torch
 from sentence_transformers import MultiVectorEncoder
 from sentence_transformers.base.losses.merged_forward import embed_columns_padded, merge_feature_batches
 from sentence_transformers.multi_vector_encoder.losses import MultiVectorDistillKLDivLoss
-from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores, colbert_scores
+from sentence_transformers.multi_vector_encoder.scoring import colbert_kd_scores
 from sentence_transformers.util import stack_padded_token_embeddings
 
+from pyterrier_jacolbert.train.contrastive import in_batch_loss
 from pyterrier_jacolbert.train.copies import (
+    LEFT_OUT,
     documents_that_teach,
     false_negatives,
     fill_left_out,
@@ -35,9 +37,6 @@ SMALLEST_RANGE = 32 * 2**-8
 
 #: Range of the teacher's scores below which the epsilon would change their normalised values by more than 1e-5.
 _SMALL_TEACHER_RANGE = 1e-3
-
-#: Logit of a document that is left out: its probability is 0, and it is finite, so that 0 times it is 0.
-_LEFT_OUT = -1e30
 
 
 def minmax_rows(scores: torch.Tensor, smallest_range: float = SMALLEST_RANGE) -> torch.Tensor:
@@ -151,8 +150,8 @@ class DistillationLoss(MultiVectorDistillKLDivLoss):
         logits = scores / self.student_temperature
         if self.stage.loss == "hard_labels":
             return _cross_entropy_of_first(logits, kept)
-        student = torch.where(kept, logits, _LEFT_OUT).log_softmax(dim=-1)
-        teacher = torch.where(kept, labels / self.teacher_temperature, _LEFT_OUT).log_softmax(dim=-1)
+        student = torch.where(kept, logits, LEFT_OUT).log_softmax(dim=-1)
+        teacher = torch.where(kept, labels / self.teacher_temperature, LEFT_OUT).log_softmax(dim=-1)
         divergence: torch.Tensor = self.loss_function(student, teacher)
         return divergence * (self.student_temperature**2)
 
@@ -291,41 +290,9 @@ def _restore_order(values: torch.Tensor, positions: torch.Tensor) -> torch.Tenso
     return columns.flatten(0, 1)[positions].view_as(columns).transpose(0, 1)
 
 
-def in_batch_loss(
-    queries: torch.Tensor,
-    documents: torch.Tensor,
-    queries_mask: torch.Tensor,
-    documents_mask: torch.Tensor,
-    temperature: float = 1.0,
-    left_out: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Returns the cross-entropy of each query's positive among all documents of the batch, scored by MaxSim.
-
-    The batch is that of one process and one forward pass. The loss of a row whose query or positive has no scoring
-    token is 0.
-
-    Args:
-        queries: token vectors, ``(batch, q_tokens, dim)``.
-        documents: token vectors, ``(batch, n, d_tokens, dim)``, the positive first.
-        queries_mask: scoring tokens, ``(batch, q_tokens)``.
-        documents_mask: scoring tokens, ``(batch, n, d_tokens)``.
-        temperature: divisor of the scores.
-        left_out: bool ``(batch, batch * n)``, True for documents that are no negatives of a query, see
-            :func:`~pyterrier_jacolbert.train.copies.false_negatives`; None takes all documents.
-    """
-    scores = colbert_scores(queries, documents, queries_mask=queries_mask, documents_mask=documents_mask)
-    positives = torch.arange(len(queries), device=scores.device) * documents.shape[1]
-    logits = scores / temperature
-    if left_out is not None:
-        logits = logits.masked_fill(left_out, _LEFT_OUT)
-    scored = queries_mask.bool().any(dim=-1) & documents_mask[:, 0].bool().any(dim=-1)
-    constant = torch.full_like(logits, _LEFT_OUT).scatter(1, positives[:, None], 0.0)
-    return torch.nn.functional.cross_entropy(torch.where(scored[:, None], logits, constant), positives)
-
-
 def _cross_entropy_of_first(logits: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     """Returns the cross-entropy of the first document among those that are kept; 0 in rows without any."""
-    constant = torch.full_like(logits, _LEFT_OUT)
+    constant = torch.full_like(logits, LEFT_OUT)
     constant[:, 0] = 0.0
     targets = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
     return torch.nn.functional.cross_entropy(torch.where(kept, logits, constant), targets)

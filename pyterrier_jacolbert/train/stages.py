@@ -10,7 +10,7 @@ from typing import Literal
 from pyterrier_jacolbert.train.recipe_data import ExampleFile
 from pyterrier_jacolbert.train.settings import check, check_types
 
-Loss = Literal["kl", "margin_mse", "hard_labels", "imitation"]
+Loss = Literal["kl", "margin_mse", "hard_labels", "contrastive", "imitation"]
 Schedule = Literal["schedule_free", "linear", "constant"]
 Precision = Literal["bfloat16", "float16", "float32"]
 
@@ -73,7 +73,7 @@ class Stage:
             recipe's own student.
         examples: examples to train on. The name of a file, relative to the folder of the runs, stands for all examples
             of that file.
-        n_ways: documents per query, the positive first.
+        n_ways: documents per query, the positive first; 1 with the loss ``"contrastive"`` takes the positive alone.
         every: stride over the examples: 1 takes all of them, k takes every k-th from the first.
         batch_size: queries per step over all processes.
         steps: optimizer steps; None makes one pass over the examples.
@@ -83,9 +83,10 @@ class Stage:
         weight_decay: weight decay of AdamW.
         max_gradient_norm: norm to which gradients are clipped; 0 disables clipping.
         loss: ``"kl"`` (Kullback-Leibler divergence of the softmax over the n documents), ``"margin_mse"`` (squared
-            error of the score differences to the positive), ``"hard_labels"`` (cross-entropy of the positive), or
-            ``"imitation"`` (cosine distance between the student's token vectors and another encoder's; it ignores the
-            scores).
+            error of the score differences to the positive), ``"hard_labels"`` (cross-entropy of the positive),
+            ``"contrastive"`` (cross-entropy of the positive among the documents of the whole batch, which may be
+            large), or ``"imitation"`` (cosine distance between the student's token vectors and another encoder's). The
+            last three ignore the scores.
         teacher: encoder to imitate: a folder, a hub name, the name of an earlier stage, ``"student"``, or
             ``"whole-student"``, the recipe's student with all layers of its encoder. It must have the student's
             tokenizer and dimensions.
@@ -98,11 +99,13 @@ class Stage:
         student_temperature: divisor of the student's (normalised) scores in the softmax.
         teacher_temperature: divisor of the teacher's (normalised) scores in the softmax.
         in_batch_negatives: whether to add a cross-entropy over the documents of the whole batch, which leaves out the
-            positives of the same query and their copies. The batch is that of one process and one forward pass.
+            positives of the same query and their copies. The batch is that of one process and one forward pass. The
+            loss ``"contrastive"`` always has this cross-entropy, and no other.
         in_batch_temperature: divisor of the student's MaxSim scores in that cross-entropy.
         query_length: positions per query, including [MASK] positions.
         document_length: maximum number of tokens per document.
-        mini_batch_size: documents per forward pass, which bounds memory; None encodes all of a batch at once.
+        mini_batch_size: documents per forward pass, which bounds memory; None encodes all of a batch at once. With the
+            loss ``"contrastive"`` memory then depends on this number alone, and each text is encoded twice.
         precision: precision of the forward and backward passes; weights and optimizer state are float32.
         dropout: dropout rate; None keeps the checkpoint's own (0.1 in BERT). Without dropout a step takes a quarter
             less time on a CPU.
@@ -148,7 +151,7 @@ class Stage:
         check_types(self)
         check(self, "examples", self.examples != (), "the name of a file, or a list of one or more files")
         for setting in ("n_ways", "every", "batch_size", "save_every", "query_length", "document_length"):
-            minimum = 2 if setting == "n_ways" else 1
+            minimum = 2 if setting == "n_ways" and self.loss != "contrastive" else 1
             check(self, setting, getattr(self, setting) >= minimum, f"{minimum} or more")
         for setting in ("steps", "mini_batch_size"):
             check(self, setting, getattr(self, setting) is None or getattr(self, setting) >= 1, "1 or more, or null")
@@ -161,9 +164,12 @@ class Stage:
         check(
             self,
             "normalize_student",
-            self.n_ways > 2 or self.loss == "imitation" or not self.normalize_student,
+            self.n_ways > 2 or self.loss in ("contrastive", "imitation") or not self.normalize_student,
             "false with n_ways 2 (min-max makes two scores 0 and 1, whose gradient is 0; or set n_ways to 3 or more)",
         )
+        if self.loss == "contrastive":
+            check(self, "imitation_weight", not self.imitation_weight, "0 with the contrastive loss")
+            check(self, "batch_size", self.batch_size * self.n_ways > 1, "2 or more with n_ways 1")
         check(self, "dropout", self.dropout is None or 0 <= self.dropout < 1, "between 0 and 1")
 
 

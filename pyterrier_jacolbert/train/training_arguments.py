@@ -40,7 +40,8 @@ def queries_per_pass(stage: Stage, accumulate: int) -> int:
     """Returns the number of queries per process and forward pass.
 
     Raises:
-        ValueError: the batch size is not divisible by the number of processes times passes.
+        ValueError: the batch size is not divisible by the number of processes times passes, or a contrastive pass has
+            no negatives.
     """
     processes = n_processes()
     if stage.batch_size % (processes * accumulate):
@@ -48,7 +49,14 @@ def queries_per_pass(stage: Stage, accumulate: int) -> int:
             f"The batch of {stage.batch_size} queries cannot be divided among processes={processes} with "
             f"accumulate={accumulate} passes each; change one of the three."
         )
-    return stage.batch_size // (processes * accumulate)
+    queries = stage.batch_size // (processes * accumulate)
+    if stage.loss == "contrastive" and queries * stage.n_ways == 1:
+        raise ValueError(
+            f"The contrastive loss of stage {stage.name!r} has no negatives, because a pass has one query with its "
+            f"positive alone: batch_size={stage.batch_size}, processes={processes}, accumulate={accumulate}; change "
+            "one of the three."
+        )
+    return queries
 
 
 def trainer_arguments(stage: Stage, output: Path, device: str, accumulate: int) -> MultiVectorEncoderTrainingArguments:
@@ -61,7 +69,8 @@ def trainer_arguments(stage: Stage, output: Path, device: str, accumulate: int) 
         accumulate: forward and backward passes per step.
 
     Raises:
-        ValueError: the batch size is not divisible by the number of processes times passes.
+        ValueError: the batch size is not divisible by the number of processes times passes, or a contrastive pass has
+            no negatives.
     """
     batch = queries_per_pass(stage, accumulate)
     precision = stage.precision

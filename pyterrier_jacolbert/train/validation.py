@@ -47,7 +47,7 @@ def validate(
     - With ``"kl"`` and ``normalize_teacher``, the teacher's scores are all equal, so their min-max normalisation is
       undefined. Ties are compared in float32, in which losses are computed. They are no fault with other losses.
     - Fewer than two documents, or three with ``normalize_student``, have different texts; min-max makes two scores 0
-      and 1. Imitation accepts any.
+      and 1. Imitation accepts any, and so does ``"contrastive"``, whose negatives are the documents of a batch.
 
     Args:
         examples: examples in the order of their file.
@@ -214,7 +214,7 @@ class Rules:
                     f"the scores of query {example.qid!r} are all equal{where}, so min-max normalisation is undefined"
                 )
         n_texts = len(example.docnos) - len(copies)
-        if copies and n_texts < (3 if self.normalize_student else 2):
+        if copies and self.loss != "contrastive" and n_texts < (3 if self.normalize_student else 2):
             return f"the documents of query {example.qid!r} have only {n_texts} different texts ({copies[0]})"
         return None
 

@@ -17,6 +17,7 @@ import torch
 from checkpoints import write_stanford_checkpoint
 from safetensors.torch import load_file
 from sentence_transformers import MultiVectorEncoder
+from transformers.models.bert.modeling_bert import BertIntermediate
 
 from pyterrier_jacolbert.train import Example, Stage, distill, training_arguments
 from pyterrier_jacolbert.train.contrastive import in_batch_loss
@@ -316,6 +317,30 @@ def test_a_killed_run_ends_with_the_same_weights_and_losses(start, tmp_path):
     assert_same_weights(tmp_path / "whole" / "final", tmp_path / "killed" / "final")
 
 
+@pytest.mark.parametrize("changes", [{}, {"loss": "contrastive", "mini_batch_size": 2}])
+def test_gradient_checkpointing_changes_no_weight(start, tmp_path, changes, monkeypatch):
+    """Also with dropout, whose masks are drawn again, and if the run is interrupted."""
+    calls = []
+    forward = BertIntermediate.forward
+    monkeypatch.setattr(BertIntermediate, "forward", lambda self, x: calls.append(self.training) or forward(self, x))
+
+    def die(model):
+        raise RuntimeError("power cut")
+
+    stage = dataclasses.replace(STAGE, steps=4, **changes)
+    run(start, tmp_path / "kept", stage, deterministic=True)
+    n_kept = sum(calls)
+    calls.clear()
+    stage = dataclasses.replace(stage, gradient_checkpointing=True)
+    with pytest.raises(RuntimeError, match="power cut"):
+        run(start, tmp_path / "computed", stage, evaluate=die, deterministic=True)
+    run(start, tmp_path / "computed", stage, deterministic=True)
+    assert sum(calls) > n_kept
+    expected = weights(tmp_path / "kept" / "final")
+    for name, value in weights(tmp_path / "computed" / "final").items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-5)
+
+
 def test_a_run_killed_after_its_last_step_takes_no_further_one(start, finished, tmp_path):
     measures = iter([0.5, 0.5])
     with pytest.raises(StopIteration):
@@ -490,7 +515,7 @@ def test_invalid_settings_are_rejected_or_replaced(start, tmp_path, monkeypatch)
     ("nodes", "changes"),
     [
         (1, {}),
-        (1, {"loss": "contrastive", "mini_batch_size": 1}),
+        (1, {"loss": "contrastive", "mini_batch_size": 1, "gradient_checkpointing": True}),
         pytest.param(2, {}, marks=pytest.mark.slow),
     ],
 )

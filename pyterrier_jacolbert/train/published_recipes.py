@@ -94,6 +94,7 @@ PAPER_SOURCES = {
     "query_length": "A (query_maxlen)",
     "document_length": "A (doc_maxlen), P note 14",
     "mini_batch_size": "not used: whole batches fit the GPU",
+    "gradient_checkpointing": "not used: it does not change the gradients",
     "precision": "A (amp), C: float16 with a gradient scaler",
     "dropout": "0.1 in the starting checkpoint's config, which no source changes",
     "save_every": "P: every 2,000 steps; for post-training assumed",

@@ -8,7 +8,7 @@ The layout is Stanford ColBERT's, in which the JaColBERT family is released: `co
 import json
 import shutil
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import load_file as load_torch_file
 from safetensors.torch import save_file as save_torch_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedModel, PreTrainedTokenizerFast
 
 # The released vocabulary also starts with these, so markers and special tokens have the released ids (0 to 6).
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused0]", "[unused1]")
@@ -103,6 +105,37 @@ def write_stanford_checkpoint(
     weights["linear.weight"] = _matrix(rng, dim, hidden)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
+
+
+def write_unigram_encoder(
+    folder: str | Path, words: Iterable[str], kind: type[PreTrainedModel] = BertModel, **config: object
+) -> int:
+    """Writes a random encoder of three layers that is no ColBERT, with a unigram tokenizer.
+
+    Args:
+        folder: folder to write.
+        words: words of its vocabulary, which also has their characters.
+        kind: class of the model, one of BERT's.
+        **config: other settings of the model.
+
+    Returns:
+        The size of the vocabulary.
+    """
+    words = list(dict.fromkeys(words))
+    characters = sorted(set("".join(words)))
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *characters, *(word for word in words if len(word) > 1)]
+    scores = [(piece, 0.0 if number < 4 else -10.0 / len(piece)) for number, piece in enumerate(pieces)]
+    inner = Tokenizer(models.Unigram(scores, unk_id=3))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    inner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=32, **special).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
+    kind(BertConfig(vocab_size=len(pieces), pad_token_id=1, **sizes, **config)).save_pretrained(folder)
+    return len(pieces)
 
 
 def tiny_vocabulary() -> list[str]:

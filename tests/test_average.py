@@ -53,17 +53,19 @@ def test_averaged_weights_are_the_float64_mean(parents, weights, tmp_path):
         np.testing.assert_allclose(value, np.average(stack, axis=0, weights=weights), rtol=1e-7, atol=1e-7)
 
 
-def test_tokenizers_may_differ_in_padding_settings_only(native, tmp_path):
+def test_tokenizers_may_differ_in_settings_of_calls_only(native, tmp_path):
     for name, changes in (
-        ("more", {"pad_to_multiple_of": None, "padding_side": "right"}),
+        ("more", {"padding_side": "right", "max_length": 24, "stride": 0, "truncation_side": "right"}),
         ("other", {"unk_token": "[X]"}),
+        ("left", {"truncation_side": "left"}),
     ):
         shutil.copytree(native[1], tmp_path / name)
         file = tmp_path / name / "tokenizer_config.json"
         file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
     assert average([native[0], tmp_path / "more"], out=tmp_path / "average").is_dir()
-    with pytest.raises(ValueError, match="their tokenizer_config.json differ"):
-        average([native[0], tmp_path / "other"], out=tmp_path / "not")
+    for name in ("other", "left"):
+        with pytest.raises(ValueError, match="their tokenizer_config.json differ"):
+            average([native[0], tmp_path / name], out=tmp_path / "not")
 
 
 def test_every_order_gives_the_same_files(parents, tmp_path):

@@ -352,6 +352,17 @@ def test_a_run_killed_after_its_last_step_takes_no_further_one(start, finished, 
     assert not (tmp_path / "checkpoint-7").exists()
 
 
+def test_a_student_without_a_pooler_resumes_without_one(start, tmp_path):
+    student = MultiVectorEncoder(str(start), device="cpu")
+    student[0].model.pooler = None
+    student.save_pretrained(str(tmp_path / "student"))
+    measures = iter([0.5])
+    with pytest.raises(StopIteration):
+        run(tmp_path / "student", tmp_path / "run", evaluate=lambda model: next(measures))
+    run(tmp_path / "student", tmp_path / "run")
+    assert weights(tmp_path / "run" / "final").keys() == weights(tmp_path / "student").keys()
+
+
 def test_a_resumed_run_has_the_log_of_an_uninterrupted_one(start, tmp_path, monkeypatch):
     monkeypatch.setattr(training_arguments, "LOGGING_STEPS", 1)
     calls = []

@@ -243,6 +243,12 @@ def test_heads_that_the_encoder_does_not_use_may_be_missing_or_there(layout, ref
     assert_vectors_of(str(folder), reference)
 
 
+def test_a_checkpoint_without_a_pooler_is_saved_without_one(own, tmp_path):
+    rewrite_weights(own, lambda weights: {n: v for n, v in weights.items() if "pooler" not in n})
+    load_checkpoint(str(own)).save_pretrained(str(tmp_path / "saved"))
+    assert load_file(tmp_path / "saved" / "model.safetensors").keys() == load_file(own / "model.safetensors").keys()
+
+
 def test_a_tokenizer_with_more_tokens_than_the_embedding_is_refused(own):
     tokenizer = MultiVectorEncoder(str(own), device="cpu").tokenizer
     tokenizer.add_tokens(["富士山頂"])

@@ -7,13 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 import yaml
-from checkpoints import write_stanford_checkpoint
+from checkpoints import write_stanford_checkpoint, write_unigram_encoder
 from safetensors.numpy import load_file
 from sentence_transformers import MultiVectorEncoder
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from pyterrier_jacolbert.cli.parser import main
 from pyterrier_jacolbert.train import (
@@ -213,18 +210,7 @@ def test_malformed_files_are_named_with_the_line(tmp_path, name, content, messag
 def encoder(tmp_path_factory):
     """A folder with a tiny encoder that is no ColBERT, with a unigram tokenizer."""
     folder = tmp_path_factory.mktemp("encoder")
-    characters = sorted({character for thing in THINGS for character in thing + "とはである。"})
-    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *characters, *(thing for thing in THINGS if len(thing) > 1)]
-    scores = [(piece, 0.0 if number < 4 else -10.0 / len(piece)) for number, piece in enumerate(pieces)]
-    inner = Tokenizer(models.Unigram(scores, unk_id=3))
-    inner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    inner.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=32, **special).save_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(pieces), pad_token_id=1, **sizes)).save_pretrained(folder)
-    return folder, len(pieces)
+    return folder, write_unigram_encoder(folder, [*THINGS, "とはである。"])
 
 
 def test_a_student_is_built_mined_with_and_trained_from_its_encoder(files, encoder, tmp_path):

@@ -89,6 +89,10 @@ def _load(
         model_kwargs["key_mapping"] = mapping
     with _listening() as loads:
         encoder = MultiVectorEncoder(name, revision=revision, device=device, model_kwargs=model_kwargs)
+    for load in loads:
+        if any(weight.startswith("pooler.") for weight in load.missing):
+            # Its random weights would be saved with a checkpoint that has none.
+            setattr(load.model, "pooler", None)  # noqa: B010 # mypy takes a module for a tensor
     return encoder, [(load, names) for load in loads if (names := _uncovered_names(encoder, load))]
 
 

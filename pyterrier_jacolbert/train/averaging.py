@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 #: Files of a tokenizer, which must not differ between checkpoints that have them.
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
-#: Settings of a tokenizer that do not affect the tokens of a text.
-_PADDING_SETTINGS = {"padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id"}
+#: Settings of a tokenizer that each call sets anew, so that they do not affect the tokens of a text.
+_CALL_SETTINGS = {"padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id",
+                  "truncation", "truncation_strategy", "max_length", "stride"}  # fmt: skip
+#: Values of settings of a tokenizer that its file leaves out.
+_TOKENIZER_DEFAULTS = {"truncation_side": "right"}
 #: Files that the trainer writes to resume a run, and that an average does not need.
 _NOT_COPIED = ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "trainer_state.json", "README.md")
 #: Weights, also in formats that an average would not replace.
@@ -200,16 +203,20 @@ def _check_compatible(one: Path, other: Path) -> None:
 
 
 def _give_same_tokens(one: Path, other: Path) -> bool:
-    """Returns whether two tokenizer files agree in everything except padding, which does not affect tokens.
+    """Returns whether two tokenizer files agree in everything that affects tokens.
 
-    Loading and saving a tokenizer adds its default padding settings to the file.
+    Loading, using and saving a tokenizer adds its defaults and the padding and truncation of its last call to the file.
     """
     if one.read_bytes() == other.read_bytes():
         return True
     if one.suffix != ".json":
         return False
     first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (one, other))
-    return all(first.get(name) == second.get(name) for name in (first.keys() | second.keys()) - _PADDING_SETTINGS)
+    return all(
+        first.get(name, default) == second.get(name, default)
+        for name in (first.keys() | second.keys()) - _CALL_SETTINGS
+        for default in (_TOKENIZER_DEFAULTS.get(name),)
+    )
 
 
 def _digest(folder: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from sentence_transformers import MultiVectorEncoderTrainer
 
-from pyterrier_jacolbert.encoding.checkpoint import without_progress_bars
+from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_progress_bars
 from pyterrier_jacolbert.train.finite import check_weights, checkpoint_fault, nonfinite_name, optimizer_tensors
 
 #: Steps in a row that the gradient scaler of float16 may skip. It halves its scale at each of them, from 65,536, so by
@@ -88,6 +88,11 @@ class Trainer(MultiVectorEncoderTrainer):
             f"lower learning_rate and start another run from {earlier[-1]}, the last good checkpoint, or train in "
             "float32 and run it again to resume from there"
         )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        # Sentence Transformers would add a random pooler to a student that has none, and then refuse it.
+        loaded = load_checkpoint(resume_from_checkpoint, None, "cpu")
+        (self.model if model is None else model).load_state_dict(loaded.state_dict())
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:

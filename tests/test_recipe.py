@@ -62,7 +62,7 @@ def test_any_recipe_survives_yaml(tmp_path_factory, stage):
         "datasets": (RecipeDataset("d", "jacolbert:demo"),),
         "mining": (Mining("m.jsonl", ("bm25", "dense:x/y"), retrievers=("bm25", "colbert:student")),),
         "held_out": (HeldOut("d", share=0.1, by="title"),),
-        "student": Student("x/y", layers=(0, 2), vocabulary=100),
+        "student": Student("x/y", head="residual", layers=(0, 2), vocabulary=100),
     }
     recipe = (
         Recipe("any", (stage,), (Average("mean", (stage.name + "@10", stage.name), (0.25, 0.75)),), **settings)

@@ -13,6 +13,7 @@ from pyterrier_jacolbert.train.settings import check, check_types
 Loss = Literal["kl", "margin_mse", "hard_labels", "contrastive", "imitation"]
 Schedule = Literal["schedule_free", "linear", "constant"]
 Precision = Literal["bfloat16", "float16", "float32"]
+Head = Literal["linear", "residual"]
 
 #: Names by which stages and averages refer to the student of a recipe before training, and to the same student with all
 #: layers of its encoder.
@@ -27,6 +28,9 @@ class Student:
         encoder: folder or hub name of the encoder: a model of transformers, or one of Sentence Transformers whose
             first module is taken.
         dim: dimensions of a token vector.
+        head: layers after the encoder: ``"linear"``, a projection, or ``"residual"``, two layers of which the first has
+            twice the encoder's dimensions and a residual connection (arXiv 2510.12327); both rank alike before
+            training.
         layers: layers to keep, counted from 0; a number keeps the lowest ones; None keeps all.
         vocabulary: number of tokens to keep, for encoders with a unigram tokenizer: all characters of JIS X 0208 and
             the most frequent other pieces of the recipe's documents and queries; None keeps all.
@@ -41,6 +45,7 @@ class Student:
 
     encoder: str
     dim: int = 128
+    head: Head = "linear"
     layers: tuple[int, ...] | int | None = None
     vocabulary: int | None = None
     query_prompt: str = ""

@@ -1,10 +1,11 @@
-"""Students built from an encoder that is not yet a ColBERT: fewer layers, a projection, query augmentation."""
+"""Students built from an encoder that is not yet a ColBERT: fewer layers, a head, query augmentation."""
 
 from __future__ import annotations
 
 import copy
 import string
 import tempfile
+import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 
 from pyterrier_jacolbert.encoding.checkpoint import not_found_error, without_progress_bars
+from pyterrier_jacolbert.index.limits import check_choice
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
-from pyterrier_jacolbert.train.stages import STUDENT, WHOLE_STUDENT, Student
+from pyterrier_jacolbert.train.stages import STUDENT, WHOLE_STUDENT, Head, Student
 from pyterrier_jacolbert.train.vocabulary import cut_vocabulary, frequent_pieces
 
 
@@ -25,6 +27,7 @@ def new_student(
     *,
     dim: int,
     texts: Sequence[str],
+    head: Head = "linear",
     layers: Sequence[int] | int | None = None,
     query_length: int = 32,
     augment_queries: bool = True,
@@ -36,11 +39,16 @@ def new_student(
     The projection is initialised with the principal directions of the token vectors of the given texts. Dot products of
     projected vectors are then the best approximation, in ``dim`` dimensions, of those of full vectors.
 
+    With ``head="residual"`` the projection follows a layer of twice the backbone's dimensions, whose output is the sum
+    of a GELU and a linear map. Initially the projection takes only a copy of the backbone's vectors, so the ranking is
+    that of the linear head (arXiv 2510.12327 for the shape; the initialisation is this package's).
+
     Args:
         encoder: source of the backbone and the prompts, for example with the modules
             ``[Transformer, MultiVectorMask, Normalize]``.
         dim: dimensions of a token vector.
         texts: documents of the kind that will be searched; a few hundred are enough.
+        head: layers after the backbone: ``"linear"``, or ``"residual"`` for two layers with a residual connection.
         layers: layers of the backbone to keep, counted from 0; a number keeps the lowest ones; None keeps all.
         query_length: positions per query, including [MASK] positions; without augmentation, the maximum number of
             tokens per query.
@@ -52,8 +60,9 @@ def new_student(
         A new encoder; the given one is not changed.
 
     Raises:
-        ValueError: a layer does not exist, or ``dim`` is larger than the backbone's dimensions.
+        ValueError: a layer does not exist, ``head`` is unknown, or ``dim`` is larger than the backbone's dimensions.
     """
+    check_choice("head", head, typing.get_args(Head))
     backbone: Any = (keep_layers(encoder, layers) if layers is not None else copy.deepcopy(encoder))[0]
     hidden = int(backbone.get_embedding_dimension())
     if not 0 < dim <= hidden:
@@ -69,12 +78,11 @@ def new_student(
         prompts={name: prompt or "" for name, prompt in encoder.prompts.items()},
         device=str(encoder.device),
     )
-    projection = Dense(hidden, dim, bias=False, activation_function=None, module_input_name="token_embeddings")
-    projection.linear.weight = torch.nn.Parameter(_principal_directions(plain, texts, dim))
+    projection = _principal_directions(plain, texts, dim)
     return MultiVectorEncoder(
         modules=[
             backbone,
-            projection,
+            *(_residual_head(projection) if head == "residual" else [_dense(projection)]),
             MultiVectorMask(skiplist_words=list(skiplist)),
             Normalize(module_input_name="token_embeddings"),
         ],
@@ -110,6 +118,7 @@ def build_student(
         _load_plain_encoder(settings, encoder, kept, device),
         dim=settings.dim,
         texts=sample,
+        head=settings.head,
         query_length=settings.query_length,
         augment_queries=settings.augment_queries,
         document_length=settings.document_length,
@@ -191,6 +200,35 @@ def _layer_stack(model: Any) -> tuple[Any, str]:
         f"The layers of a {type(model).__name__} are not where those of BERT or ModernBERT are, so none can be left "
         "out; keep all layers."
     )
+
+
+def _dense(weight: torch.Tensor, **settings: Any) -> Dense:
+    """Returns a linear layer over token vectors, with the given weight ``(out, in)``."""
+    return Dense(
+        weight.shape[1],
+        weight.shape[0],
+        bias=False,
+        init_weight=weight,
+        module_input_name="token_embeddings",
+        **{"activation_function": None, **settings},
+    )
+
+
+def _residual_head(projection: torch.Tensor) -> list[Dense]:
+    """Returns two layers with a residual connection that compute a projection ``(dim, hidden)`` before training.
+
+    The first layer has the outputs ``x + GELU(0 x)`` and ``GELU(W x)``. The second projects the former and ignores the
+    latter, whose weights are drawn at random so that they can learn.
+    """
+    dim, hidden = projection.shape
+    drawn = torch.nn.init.normal_(
+        torch.empty(hidden, hidden), std=hidden**-0.5, generator=torch.Generator().manual_seed(0)
+    )
+    first = _dense(
+        torch.cat([torch.zeros(hidden, hidden), drawn]), activation_function=torch.nn.GELU(), use_residual=True
+    )
+    first.residual.weight = torch.nn.Parameter(torch.eye(2 * hidden, hidden))
+    return [first, _dense(torch.cat([projection, torch.zeros(dim, hidden)], dim=1))]
 
 
 def _principal_directions(encoder: MultiVectorEncoder, texts: Sequence[str], dim: int) -> torch.Tensor:

@@ -229,3 +229,37 @@ def test_a_run_without_a_log_is_named(tmp_path):
         plots.plot_training(tmp_path)
     with pytest.raises(ValueError, match="give the folder of a training run"):
         plots.plot_training()
+
+
+def write_points(folder, by_dataset, weight):
+    """Writes the measured line of an average, with equal weights of the data sets."""
+    rows = [dict(zip(by_dataset, values, strict=True)) for values in zip(*by_dataset.values(), strict=True)]
+    points = [
+        {"weight": number / (len(rows) - 1), "measure": sum(row.values()) / len(row), "by_dataset": row}
+        for number, row in enumerate(rows)
+    ]
+    content = {"points": points, "weight": weight, "barrier": 0.0, "disagreement": 0.1}
+    (folder / "points.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_measures_between_checkpoints_are_drawn_by_data_set(tmp_path):
+    share = np.linspace(0, 1, 6)
+    measures = {"日常の質問": (0.74 - 0.1 * share**2).tolist(), "jaquad": (0.93 + 0.05 * np.sqrt(share)).tolist()}
+    figure = plots.plot_interpolation(write_points(tmp_path, measures, 0.4))
+    (axes,) = figure.axes
+    lines = {line.get_label().split(":")[0]: line for line in axes.get_lines()}
+    assert list(lines)[:3] == ["日常の質問", "jaquad", "mean"]
+    for name, values in measures.items():
+        np.testing.assert_allclose(lines[name].get_xdata(), share)
+        np.testing.assert_allclose(lines[name].get_ydata(), np.subtract(values, values[0]))
+        assert f"{values[0]:.3f}" in lines[name].get_label()
+        assert f"{values[2]:.3f}" in lines[name].get_label()
+    assert set(lines["chosen weight"].get_xdata()) == {0.4}
+    assert "日常の質問" in " ".join(texts_of(figure))
+    assert draw(figure, tmp_path).shape[2] == 4
+
+
+def test_a_folder_without_measured_points_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no .*points.json; give the folder of an average"):
+        plots.plot_interpolation(tmp_path)

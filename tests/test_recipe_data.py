@@ -18,6 +18,7 @@ from pyterrier_jacolbert.train import (
     Example,
     ExampleFile,
     HeldOut,
+    Interpolation,
     Mining,
     Recipe,
     RecipeDataset,
@@ -78,10 +79,12 @@ def test_three_files_of_a_user_become_a_checkpoint(files, capsys):
     held_out = open_collections(recipe, files)["own"].held_out_qids
     assert 0 < len(held_out) < len(THINGS)
     assert {example.qid for example in read(runs / "mined.jsonl")} == {f"q{i}" for i in range(12)} - held_out
-    points = json.loads((runs / "line" / "points.json").read_text(encoding="utf-8"))
-    assert [point["weight"] for point in points] == [0, 0.5, 1]
-    assert all(0 <= point["measure"] == point["by_dataset"]["own"] <= 1 for point in points)
-    best = max(points, key=lambda point: point["measure"])["weight"]
+    line = Interpolation.read(runs / "line")
+    assert [point.weight for point in line.points] == [0, 0.5, 1]
+    assert all(0 <= point.measure == point.by_dataset["own"] <= 1 for point in line.points)
+    best = max(line.points, key=lambda point: point.measure).weight
+    assert line.weight == best
+    assert f"barrier {line.barrier:.4f}, disagreement {line.disagreement:.3f}" in capsys.readouterr().out
 
     def projection(folder):
         return load_file(runs / folder / "1_Dense" / "model.safetensors")["linear.weight"].astype(np.float64)

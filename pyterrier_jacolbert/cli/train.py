@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pyterrier_jacolbert.cli.options import Subparsers, add_command, add_device_option
 from pyterrier_jacolbert.cli.output import print_line
+
+if TYPE_CHECKING:
+    from pyterrier_jacolbert.train.interpolation import Interpolation
 
 
 def add_commands(subparsers: Subparsers) -> None:
@@ -49,10 +53,17 @@ def run_train(args: argparse.Namespace) -> None:
 
 def run_average(args: argparse.Namespace) -> None:
     """Averages the checkpoints of a recipe."""
+    from pyterrier_jacolbert.train.interpolation import Interpolation
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.run import average_recipe
 
-    _print_checkpoints(average_recipe(Recipe.read(args.recipe), _output(args), base=args.recipe.parent))
+    recipe = Recipe.read(args.recipe)
+    averages = average_recipe(recipe, _output(args), base=args.recipe.parent)
+    _print_checkpoints(averages)
+    for average in recipe.averages:
+        if average.points is not None:
+            line = Interpolation.read(averages[average.name])
+            _print_interpolation(average.name, average.of, line)
 
 
 def _output(args: argparse.Namespace) -> Path:
@@ -63,3 +74,13 @@ def _output(args: argparse.Namespace) -> Path:
 def _print_checkpoints(checkpoints: dict[str, Path]) -> None:
     for name, checkpoint in checkpoints.items():
         print_line(f"{name}: {checkpoint}")
+
+
+def _print_interpolation(name: str, checkpoints: tuple[str, ...], line: Interpolation) -> None:
+    best = max(line.points, key=lambda point: point.measure)
+    first, last = line.points[0], line.points[-1]
+    disagreement = "" if line.disagreement is None else f", disagreement {line.disagreement:.3f}"
+    print_line(
+        f"{name}: {1 - line.weight:.2f} {checkpoints[0]} ({first.measure:.4f}) + {line.weight:.2f} {checkpoints[1]} "
+        f"({last.measure:.4f}) has the held-out measure {best.measure:.4f}; barrier {line.barrier:.4f}{disagreement}"
+    )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pyterrier_jacolbert.train.examples import mine, score
     from pyterrier_jacolbert.train.fine_tuning import fine_tune
     from pyterrier_jacolbert.train.held_out import HeldOutMeasure
-    from pyterrier_jacolbert.train.interpolation import interpolate
+    from pyterrier_jacolbert.train.interpolation import Interpolation, interpolate
     from pyterrier_jacolbert.train.recipe import Recipe
     from pyterrier_jacolbert.train.recipe_data import ExampleFile, HeldOut, Mining, RecipeDataset
     from pyterrier_jacolbert.train.run import average_recipe, mine_recipe, train_recipe
@@ -31,6 +31,7 @@ __all__ = [
     "ExampleFile",
     "HeldOut",
     "HeldOutMeasure",
+    "Interpolation",
     "Mining",
     "Recipe",
     "RecipeDataset",
@@ -65,6 +66,7 @@ _MODULES = {
     "ExampleFile": "recipe_data",
     "HeldOut": "recipe_data",
     "HeldOutMeasure": "held_out",
+    "Interpolation": "interpolation",
     "Mining": "recipe_data",
     "Recipe": "recipe",
     "RecipeDataset": "recipe_data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,24 @@ if TYPE_CHECKING:
 
 #: Results per query, enough for the measures in use.
 _NUM_RESULTS = 100
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The results of a checkpoint on a held-out part.
+
+    Attributes:
+        measure: mean over the queries.
+        first: docno of the document that is ranked first, by qid; queries without results are left out.
+    """
+
+    measure: float
+    first: dict[str, str]
+
+    def disagreement(self, other: SearchResult) -> float:
+        """Returns the share of the queries for which another checkpoint ranks another document first."""
+        qids = self.first.keys() | other.first.keys()
+        return sum(self.first.get(qid) != other.first.get(qid) for qid in qids) / max(1, len(qids))
 
 
 class HeldOutMeasure:
@@ -50,7 +69,11 @@ class HeldOutMeasure:
 
     def by_dataset(self, model: JaColBERT) -> dict[str, float]:
         """Returns the measure of a checkpoint on each part, by name of the data set."""
-        return {part.settings.name: part.measure(model) for part in self.parts}
+        return {name: result.measure for name, result in self.search(model).items()}
+
+    def search(self, model: JaColBERT) -> dict[str, SearchResult]:
+        """Returns the results of a checkpoint on each part, by name of the data set."""
+        return {part.settings.name: part.search(model) for part in self.parts}
 
     def check_examples(self, dataset: str, examples: Iterable[Example], queries: Mapping[str, str]) -> None:
         """Checks that no example has a held-out query.
@@ -132,8 +155,8 @@ class _Part:
             docnos = own + others[:: max(1, len(others) // max(1, limit - len(own)))]
         return [{DOCNO: docno, TEXT: texts[docno]} for docno in docnos]
 
-    def measure(self, model: JaColBERT) -> float:
-        """Returns the measure of a checkpoint, by exact search with float16 vectors."""
+    def search(self, model: JaColBERT) -> SearchResult:
+        """Returns the results of a checkpoint, by exact search with float16 vectors."""
         from pyterrier_jacolbert.artifacts.index import JaColBERTIndex
         from pyterrier_jacolbert.model import JaColBERT
 
@@ -144,4 +167,6 @@ class _Part:
         with tempfile.TemporaryDirectory(prefix="pyterrier-jacolbert-") as folder:
             index = JaColBERTIndex(Path(folder) / "index", model).index(self._documents, compression="float16")
             run = pd.DataFrame(index.retriever(num_results=_NUM_RESULTS, quality="exact")(self.topics))
-        return float(pt.Evaluate(run, self._qrels, [self._measure])[str(self._measure)])
+        measure = float(pt.Evaluate(run, self._qrels, [self._measure])[str(self._measure)])
+        best = run[run["rank"] == 0]
+        return SearchResult(measure, dict(zip(best[QID], best[DOCNO], strict=True)))

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import pyterrier as pt
 
@@ -26,6 +26,50 @@ from pyterrier_jacolbert.index.storage.manifest import (
     read_meta,
     read_typed,
 )
+from pyterrier_jacolbert.index.threads import fork_safe_lock
+
+R = TypeVar("R")
+
+#: Held while an object keeps or drops its open files.
+_OPENING = fork_safe_lock()
+
+
+class OpenFiles(Generic[R]):
+    """The open files of an index, which threads share: opened when first needed, dropped when the index changes."""
+
+    def __init__(self) -> None:
+        self._reader: R | None = None
+        self._changes = 0
+
+    @property
+    def current(self) -> R | None:
+        """The reader of the open files; None if they are not open."""
+        return self._reader
+
+    def open(self, open_reader: Callable[[], R]) -> R:
+        """Returns the reader of the open files, which are opened if they are not.
+
+        Args:
+            open_reader: opens the files. Threads may call it at the same time; one result is kept, and none that began
+                before the files were dropped.
+        """
+        while True:
+            reader, changes = self._reader, self._changes
+            if reader is not None:
+                return reader
+            reader = open_reader()
+            with _OPENING:
+                if self._changes == changes:
+                    self._reader = reader
+
+    def drop(self) -> None:
+        """Drops the open files, so that the next access in any thread sees the current ones."""
+        with _OPENING:
+            self._reader = None
+            self._changes += 1
+
+    def __reduce__(self) -> tuple[type[OpenFiles[R]], tuple[()]]:
+        return OpenFiles, ()
 
 
 class DirectoryArtifact(pt.Artifact, pt.Indexer):

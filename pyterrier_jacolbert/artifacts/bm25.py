@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
+from pyterrier_jacolbert.artifacts.base import DirectoryArtifact, OpenFiles
 from pyterrier_jacolbert.building.bm25 import build_bm25
 from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.columns import DOCNO
@@ -20,13 +20,9 @@ from pyterrier_jacolbert.index.bm25_reader import BM25Reader
 from pyterrier_jacolbert.index.storage.bm25_manifest import BM25, SPARSE, BM25Manifest, BM25Settings
 from pyterrier_jacolbert.index.storage.directory import read_consistently
 from pyterrier_jacolbert.index.storage.docnos import Docnos
-from pyterrier_jacolbert.index.threads import fork_safe_lock
 from pyterrier_jacolbert.japanese.spellings import DEFAULT_FOLDS, check_folds
 from pyterrier_jacolbert.japanese.words import check_analyzer, tokenizer_metadata
 from pyterrier_jacolbert.pipeline.bm25 import JapaneseBM25Retriever, JapaneseBM25Scorer, tokenizer_of
-
-#: Held while an object keeps or drops its open files.
-_OPENING = fork_safe_lock()
 
 
 class JapaneseBM25(DirectoryArtifact):
@@ -90,8 +86,7 @@ class JapaneseBM25(DirectoryArtifact):
         }
         self._given = {name: value for name, value in given.items() if value is not None}
         self.verbose = verbose
-        self._reader: BM25Reader | None = None
-        self._changes = 0
+        self._files: OpenFiles[BM25Reader] = OpenFiles()
 
     @property
     def text_field(self) -> str:
@@ -180,9 +175,7 @@ class JapaneseBM25(DirectoryArtifact):
                 the path holds an index of another kind, or a damaged one.
         """
         build_bm25(self.path, docs, self._given_settings(), mode=mode, verbose=self.verbose)
-        with _OPENING:
-            self._reader = None
-            self._changes += 1
+        self._files.drop()
         return self
 
     def index_inputs(self) -> list[list[str]]:
@@ -253,15 +246,12 @@ class JapaneseBM25(DirectoryArtifact):
         Returns:
             A reader of one state of the index, whatever is built at its path meanwhile.
         """
-        while True:
-            reader, changes = self._reader, self._changes
-            if reader is not None:
-                return reader
-            reader = read_consistently(self.manifest, functools.partial(BM25Reader, self.path))
-            self._warn_about_differences(reader.manifest)
-            with _OPENING:
-                if self._changes == changes:
-                    self._reader = reader
+        return self._files.open(self._open)
+
+    def _open(self) -> BM25Reader:
+        reader = read_consistently(self.manifest, functools.partial(BM25Reader, self.path))
+        self._warn_about_differences(reader.manifest)
+        return reader
 
     def verify(self) -> None:
         """Reads every file and compares it with its checksums; then makes every check of opening.
@@ -278,7 +268,7 @@ class JapaneseBM25(DirectoryArtifact):
 
     def _settings(self) -> BM25Settings:
         """Returns the settings of the open index, else those recorded at the path, else those given."""
-        reader = self._reader
+        reader = self._files.current
         if reader is not None:
             return reader.manifest.settings
         return self.manifest().settings if self.built() else self._given_settings()
@@ -293,14 +283,11 @@ class JapaneseBM25(DirectoryArtifact):
                 warnings.warn(
                     f"{self!r} was built with {name}={recorded[name]!r}, which applies, not {name}={given!r}; to "
                     "change it, build the index again with mode='overwrite'.",
-                    stacklevel=5,
+                    stacklevel=7,
                 )
         if manifest.tokenizer != (installed := tokenizer_metadata(manifest.settings.analyzer)):
             warnings.warn(
                 f"{self!r} was built with words of {dict(manifest.tokenizer)}, and {installed} may split queries "
                 "differently; install those versions, or build the index again.",
-                stacklevel=5,
+                stacklevel=7,
             )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_reader": None}

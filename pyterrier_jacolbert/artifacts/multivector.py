@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pyterrier_jacolbert.artifacts.base import DirectoryArtifact
+from pyterrier_jacolbert.artifacts.base import DirectoryArtifact, OpenFiles
 from pyterrier_jacolbert.artifacts.factories import PipelineFactories
 from pyterrier_jacolbert.building.documents import Documents
 from pyterrier_jacolbert.building.encoding import DocumentEncoder, recorded_model
@@ -24,15 +24,11 @@ from pyterrier_jacolbert.index.sharded_reader import open_reader
 from pyterrier_jacolbert.index.storage.directory import giving_back, read_consistently, sweep, writing
 from pyterrier_jacolbert.index.storage.docnos import Docnos
 from pyterrier_jacolbert.index.storage.manifest import MULTI_VECTOR, Manifest
-from pyterrier_jacolbert.index.threads import fork_safe_lock
 from pyterrier_jacolbert.index.updates import delete
 from pyterrier_jacolbert.model import JaColBERT, as_model
 
 if TYPE_CHECKING:
     from sentence_transformers import MultiVectorEncoder
-
-#: Held while an object keeps or drops its open files.
-_OPENING = fork_safe_lock()
 
 
 def trained_on(manifest: Manifest) -> dict[str, Any] | str | None:
@@ -61,8 +57,7 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
         super().__init__(path)
         self._model = None if model is None else as_model(model)
         self._recorded_model: JaColBERT | None = None
-        self._reader: IndexReader | None = None
-        self._changes = 0
+        self._files: OpenFiles[IndexReader] = OpenFiles()
 
     @property
     def model(self) -> JaColBERT:
@@ -216,14 +211,7 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
         Returns:
             A reader of token vectors by docid, decompressed on demand.
         """
-        while True:
-            reader, changes = self._reader, self._changes
-            if reader is not None:
-                return reader
-            reader = read_consistently(self.manifest, functools.partial(open_reader, self.path))
-            with _OPENING:
-                if self._changes == changes:
-                    self._reader = reader
+        return self._files.open(lambda: read_consistently(self.manifest, functools.partial(open_reader, self.path)))
 
     def _document_encoder(self, batch_documents: int, verbose: bool) -> DocumentEncoder:
         """Returns an encoder for more documents, whose other settings are those of the index."""
@@ -232,13 +220,8 @@ class MultiVectorIndex(DirectoryArtifact, PipelineFactories):
 
     def _reopen(self) -> Self:
         """Drops the open files, so that the next access in any thread sees the current ones."""
-        with _OPENING:
-            self._reader = None
-            self._changes += 1
+        self._files.drop()
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_reader": None}
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(other) and self._model == other._model  # type: ignore[attr-defined]

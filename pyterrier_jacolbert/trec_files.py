@@ -95,14 +95,15 @@ def read_run_rows(path: Path) -> list[Row]:
         _check_row(*row, docnos.setdefault(qid, set()))
         return row
 
-    return _read(path, 6, parse)
+    return _read(path, (6,), parse)
 
 
-def read_qrels_rows(path: Path) -> list[tuple[str, str, int]]:
+def read_qrels_rows(path: Path, *, short: bool = False) -> list[tuple[str, str, int]]:
     """Reads judgements: qid, docno and label of each line, ``QID 0 DOCNO LABEL``.
 
     Args:
         path: of the file; a name that ends in ``.gz`` is decompressed.
+        short: whether lines may also be ``QID DOCNO LABEL``, or ``QID DOCNO`` with the label 1.
 
     Raises:
         ValueError: a line has another form, is not UTF-8 or gives a document another label than an earlier one, and the
@@ -111,7 +112,7 @@ def read_qrels_rows(path: Path) -> list[tuple[str, str, int]]:
     labels: dict[tuple[str, str], int] = {}
 
     def parse(fields: list[str]) -> tuple[str, str, int]:
-        qid, _, docno, text = fields
+        qid, docno, text = (*fields, "1") if len(fields) == 2 else (fields[0], *fields[-2:])
         label = int(text)
         if abs(label) > _LARGEST_LABEL:
             raise ValueError(f"the label {label} has more than 32 bits")
@@ -119,7 +120,7 @@ def read_qrels_rows(path: Path) -> list[tuple[str, str, int]]:
             raise ValueError(f"an earlier line gives the label {labels[qid, docno]}")
         return qid, docno, label
 
-    return list(dict.fromkeys(_read(path, 4, parse)))
+    return list(dict.fromkeys(_read(path, (2, 3, 4) if short else (4,), parse)))
 
 
 def check_rows(rows: Iterable[Row]) -> None:
@@ -138,15 +139,15 @@ def _check_row(qid: str, docno: str, score: float, docnos: set[str]) -> None:
     docnos.add(docno)
 
 
-def _read(path: Path, n_fields: int, parse: Callable[[list[str]], _Row]) -> list[_Row]:
+def _read(path: Path, n_fields: tuple[int, ...], parse: Callable[[list[str]], _Row]) -> list[_Row]:
     rows = []
     for number, line in read_lines(path):
         fields = re.findall(r"[^ \t]+", line)
         if not fields:
             continue
         try:
-            if len(fields) != n_fields:
-                raise ValueError(f"it has {len(fields)} fields instead of {n_fields}")
+            if len(fields) not in n_fields:
+                raise ValueError(f"it has {len(fields)} fields instead of {' or '.join(map(str, n_fields))}")
             rows.append(parse(fields))
         except ValueError as error:
             raise ValueError(f"line {number} is {line[:80]!r}: {error}") from None

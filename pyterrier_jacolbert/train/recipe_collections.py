@@ -18,7 +18,7 @@ from pyterrier_jacolbert.text_files import read_lines
 from pyterrier_jacolbert.train.recipe import Recipe
 from pyterrier_jacolbert.train.recipe_data import HeldOut, RecipeDataset
 from pyterrier_jacolbert.train.texts import Texts
-from pyterrier_jacolbert.trec_files import check_id
+from pyterrier_jacolbert.trec_files import check_ids_of, read_qrels_rows
 
 #: Separates the name of a data set from an id, in ids that are unique in a recipe.
 _SEPARATOR = ":"
@@ -111,20 +111,14 @@ class FileDataset(pt.datasets.Dataset):
         """
         if "qrels" not in self._paths:
             raise ValueError(f"The data set {self._settings.name!r} has no judgements; add 'qrels' to it.")
-        path, rows = self._paths["qrels"], []
-        for number, line in read_lines(path):
-            fields = line.split()
-            try:
-                qid, docno, label = (*fields[:2], "1") if len(fields) == 2 else (fields[0], *fields[-2:])
-                if len(fields) not in (2, 3, 4):
-                    raise ValueError
-                rows.append((check_id(qid, "qid"), check_id(docno, "docno"), int(label)))
-            except (IndexError, ValueError):
-                if not fields:
-                    continue
-                raise ValueError(
-                    f"{path}, line {number}: expected QID DOCNO LABEL, or QID 0 DOCNO LABEL; repair it."
-                ) from None
+        path = self._paths["qrels"]
+        try:
+            rows = read_qrels_rows(path, short=True)
+            check_ids_of((qid for qid, _, _ in rows), (docno for _, docno, _ in rows))
+        except ValueError as error:
+            raise ValueError(
+                f"{path} is no file of judgements, QID 0 DOCNO LABEL or QID DOCNO LABEL ({error}); repair it."
+            ) from None
         return pd.DataFrame(rows, columns=[QID, DOCNO, "label"])
 
     def __repr__(self) -> str:

@@ -7,11 +7,15 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 #: Name of standard input as a file.
 STDIN = "-"
+#: Bytes of the longest line: the longest text of an index in JSON, twice over. A small compressed file can hold a line
+#: that does not fit into memory.
+LONGEST_LINE = 2**28
 _BYTE_ORDER_MARK = "\ufeff"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF32_MARK = b"\xff\xfe\x00\x00"
@@ -33,7 +37,8 @@ def read_lines(source: str | Path) -> Iterator[tuple[int, str]]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not UTF-8; the message names the file and the line.
+        ValueError: the file is not UTF-8, or a line has more than :data:`LONGEST_LINE` bytes; the message names the
+            file and the line.
     """
     if source == STDIN:
         # What replaces standard input, in a notebook for example, may have text and no bytes.
@@ -58,10 +63,16 @@ def _open(path: Path) -> BinaryIO:
     return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]
 
 
-def _decompressed(lines: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """Yields the lines of a file that may be compressed, and names a file that is cut short or damaged."""
+def _decompressed(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yields the lines of a file that may be compressed, and names a file that is cut short, damaged or endless."""
     try:
-        yield from lines
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE + 1), b""), 1):
+            if len(line) > LONGEST_LINE:
+                raise ValueError(
+                    f"{name}, line {number}: the line has more than {LONGEST_LINE >> 20} MiB; split it, or check that "
+                    "the file holds text."
+                )
+            yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{name} cannot be decompressed ({error}); get the file again.") from None
 

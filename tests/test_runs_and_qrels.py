@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import tracemalloc
 
 import pandas as pd
 import pyterrier as pt
@@ -117,6 +118,16 @@ class TestReaderAndWriter:
         (tmp_path / "q").write_text(f"q 0 a 1\nq 0 a 1\n{line}\n")
         with pytest.raises(ValueError, match="line 3"):
             read_qrels(tmp_path / "q")
+
+    def test_a_line_that_does_not_end_is_refused(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("pyterrier_jacolbert.text_files.LONGEST_LINE", 2**20)
+        for name, compress in (("r.trec.gz", gzip.compress), ("r.trec", bytes)):
+            (tmp_path / name).write_bytes(compress(b"q Q0 a 0 3.5 x\n" + b"q" * 2**24))
+            tracemalloc.start()
+            with pytest.raises(ValueError, match=r"r\.trec.* line 2"):
+                read_run(tmp_path / name)
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+            tracemalloc.stop()
 
     def test_a_broken_gzip_file_is_named(self, tmp_path):
         whole = gzip.compress(b"q Q0 a 0 3.5 x\n" * 100)

@@ -77,6 +77,22 @@ def test_best_and_second_rank_all_checkpoints_but_the_last(recipe, tmp_path):
     assert "| checkpoint-3 |" in card
 
 
+def test_the_start_of_a_stage_can_be_averaged(recipe, tmp_path):
+    plan = Recipe.read(recipe)
+    assert main(["mine", str(recipe)]) == 0
+    averages = (Average("a", ("main@0", "main"), (1.0, 3.0)), Average("b", ("post@0", "post")))
+    plan = dataclasses.replace(plan, averages=averages)
+    train_recipe(plan, tmp_path, examples_folder=recipe.with_suffix(""), device="cpu", verbose=False)
+    folders = average_recipe(plan, tmp_path)
+    start = load_file(recipe.parent / "start" / "model.safetensors")["linear.weight"]
+    final, post, one, other = (
+        load_file(folder / "1_Dense" / "model.safetensors")["linear.weight"]
+        for folder in (tmp_path / "main" / "final", tmp_path / "post" / "final", *folders.values())
+    )
+    np.testing.assert_allclose(one, (start + 3 * final) / 4, atol=1e-6)
+    np.testing.assert_allclose(other, (final + post) / 2, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("changes", "command", "message"),
     [

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.columns import QUERY
+from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_progress_bars
+from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.train import example_files
 from pyterrier_jacolbert.train.held_out import HeldOutMeasure
@@ -158,7 +160,7 @@ def average_recipe(
     for part in recipe.averages:
         out = runs.folder / part.name
         if not out.exists():
-            checkpoints = _checkpoints_to_average(recipe, part, runs.folder, averages)
+            checkpoints = _checkpoints_to_average(runs, part, averages)
             if part.points is None:
                 average(checkpoints, weights=part.weights, out=out)
             else:
@@ -207,6 +209,22 @@ class _Runs:
             build_student(self.recipe.student, encoder, self._training_texts(), folders, self._device)
         return folders
 
+    def start_of(self, stage: Stage) -> Path:
+        """Returns the folder of the checkpoint from which a stage starts, in the layout of the stage's own.
+
+        Raises:
+            FileNotFoundError: it is not on this machine and cannot be downloaded.
+        """
+        if stage.start in (STUDENT, WHOLE_STUDENT):
+            return self.folder / stage.start
+        if any(stage.start == other.name for other in self.recipe.stages):
+            return self.folder / stage.start / "final"
+        start = self.folder / stage.name / "start"
+        if not start.is_dir():
+            with replacing_directory(start) as temporary, without_progress_bars():
+                load_checkpoint(self.resolve(stage.start, {}), None, "cpu").save_pretrained(str(temporary))
+        return start
+
     def resolve(self, checkpoint: str, checkpoints: Mapping[str, Path]) -> str:
         """Returns the folder or hub name of a checkpoint.
 
@@ -233,15 +251,19 @@ def _names_student(names: Iterable[str]) -> bool:
     return any(name.partition(":")[2] in (STUDENT, WHOLE_STUDENT) for name in names)
 
 
-def _checkpoints_to_average(recipe: Recipe, average: Average, folder: Path, averages: dict[str, Path]) -> list[Path]:
-    stages = {stage.name: stage for stage in recipe.stages}
+def _checkpoints_to_average(runs: _Runs, average: Average, averages: Mapping[str, Path]) -> list[Path]:
+    stages = {stage.name: stage for stage in runs.recipe.stages}
     checkpoints = []
     for reference in average.of:
         name, _, which = reference.partition("@")
         if name in (STUDENT, WHOLE_STUDENT):
-            checkpoint = folder / name
+            checkpoint = runs.folder / name
+        elif name in averages:
+            checkpoint = averages[name]
+        elif which == "0":
+            checkpoint = runs.start_of(stages[name])
         else:
-            checkpoint = averages[name] if name in averages else _stage_checkpoint(stages[name], folder / name, which)
+            checkpoint = _stage_checkpoint(stages[name], runs.folder / name, which)
         if not checkpoint.is_dir():
             raise ValueError(
                 f"The average {average.name!r} needs {reference!r}, but {checkpoint} does not exist; run train first."

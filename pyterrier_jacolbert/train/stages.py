@@ -188,6 +188,7 @@ class Average:
     Attributes:
         name: name of the average.
         of: checkpoints to average. The name of a stage means its final checkpoint, ``"stage@2000"`` that of step 2000,
+            ``"stage@0"`` the checkpoint that the stage starts from,
             and ``"stage@best"`` and ``"stage@second"`` the best and second best on held-out data, excluding the last.
             ``"student"`` is the recipe's student before training.
         weights: one weight per checkpoint; None gives all the same weight.

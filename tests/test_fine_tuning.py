@@ -90,6 +90,15 @@ def test_bad_texts_are_explained(start, tmp_path, texts, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_pairs_train_without_mining(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "mine", None)
+    given = JaColBERT(start, device="cpu")
+    model = fine_tune(given, PAIRS, tmp_path / "run", n_ways=1, loss="contrastive", **SETTINGS)
+    assert model.fingerprint != given.fingerprint
+    with pytest.raises(ValueError, match="n_ways of 'fine-tuned' must be 2 or more"):
+        fine_tune(given, PAIRS, tmp_path / "other", n_ways=1, **SETTINGS)
+
+
 def test_unknown_settings_are_an_error(start, tmp_path):
     with pytest.raises(TypeError, match="learning_rat"):
         fine_tune(start, PAIRS, tmp_path, learning_rat=1e-5, verbose=False, device="cpu")

@@ -66,7 +66,8 @@ def fine_tune(
             ``query`` and ``positive`` (and ``negative``, ``negative_2``, ...); a data set of PyTerrier with topics,
             qrels and documents; or the name of one.
         output: folder of the run.
-        n_ways: documents per query if negatives are mined, the relevant one included; fewer if there are fewer.
+        n_ways: documents per query if negatives are mined, the relevant one included; fewer if there are fewer. With
+            ``loss="contrastive"``, 1 mines none: the other documents of the batch are the negatives.
         title_field: field of a data set's documents that is put before the text.
         evaluate: measure of a checkpoint on held-out data, where more is better; called at each save.
         device: device to train on; None uses a GPU if there is one.
@@ -101,7 +102,11 @@ def fine_tune(
         collection = _Collection.of_rows(_rows(texts))
     examples = collection.examples
     if examples is None:
-        examples = collection.mine(start, min(n_ways, len(collection.documents)), verbose)
+        examples = (
+            collection.pairs()
+            if n_ways == 1
+            else collection.mine(start, min(n_ways, len(collection.documents)), verbose)
+        )
     stage = dataclasses.replace(stage, n_ways=len(examples[0].docnos))
     final = distill(
         examples,
@@ -154,6 +159,11 @@ class _Collection:
         opened = pt.get_dataset(dataset) if isinstance(dataset, str) else dataset
         topics = opened.get_topics()
         return cls(dict(zip(topics[QID], topics[QUERY], strict=True)), Texts(opened, title_field), opened.get_qrels())
+
+    def pairs(self) -> list[Example]:
+        """Returns an example without negatives for each pair of query and relevant document."""
+        relevant = self.qrels[(self.qrels["label"] > 0) & self.qrels[QID].isin(self.queries)]
+        return [Example(qid, (docno,)) for qid, docno in zip(relevant[QID], relevant[DOCNO], strict=True)]
 
     def mine(self, model: JaColBERT, n_ways: int, verbose: bool) -> list[Example]:
         """Returns an example for each pair of query and relevant document, with negatives that the model finds."""

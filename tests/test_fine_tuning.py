@@ -95,6 +95,11 @@ def test_pairs_train_without_mining(start, tmp_path, monkeypatch):
     given = JaColBERT(start, device="cpu")
     model = fine_tune(given, PAIRS, tmp_path / "run", n_ways=1, loss="contrastive", **SETTINGS)
     assert model.fingerprint != given.fingerprint
+    unjudged = fine_tuning._Collection(
+        {"q": "山"}, {"d": "山"}, pd.DataFrame({"qid": ["p"], "docno": ["d"], "label": 1})
+    )
+    with pytest.raises(ValueError, match="No query has a relevant document"):
+        unjudged.pairs()
     with pytest.raises(ValueError, match="n_ways of 'fine-tuned' must be 2 or more"):
         fine_tune(given, PAIRS, tmp_path / "other", n_ways=1, **SETTINGS)
 

@@ -163,6 +163,8 @@ class _Collection:
     def pairs(self) -> list[Example]:
         """Returns an example without negatives for each pair of query and relevant document."""
         relevant = self.qrels[(self.qrels["label"] > 0) & self.qrels[QID].isin(self.queries)]
+        if relevant.empty:
+            raise ValueError("No query has a relevant document among the judgements; check that the qids match.")
         return [Example(qid, (docno,)) for qid, docno in zip(relevant[QID], relevant[DOCNO], strict=True)]
 
     def mine(self, model: JaColBERT, n_ways: int, verbose: bool) -> list[Example]:

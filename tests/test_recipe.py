@@ -31,8 +31,13 @@ def test_the_released_code_uses_every_fourth_line():
 
 @pytest.mark.parametrize("recipe", [Recipe.jacolbert_v2_5(), Recipe.as_released_code()])
 def test_every_number_has_a_source_and_survives_yaml(recipe, tmp_path):
-    settings = {field.name for field in dataclasses.fields(Stage)} - {"name"}
-    assert settings == set(recipe.sources)
+    settings = {field.name for field in dataclasses.fields(Stage)}
+    for part, kind in (("examples", ExampleFile), ("mining", Mining), ("held_out", HeldOut)):
+        settings |= {f"{part}.{field.name}" for field in dataclasses.fields(kind)}
+    settings |= {f"datasets.{dataset.name}" for dataset in recipe.datasets}
+    settings |= {f"averages.{average.name}" for average in recipe.averages}
+    assert settings - {"name", "mining.name"} == set(recipe.sources)
+    assert recipe.student is None
     recipe.write(tmp_path / "recipe.yaml")
     assert Recipe.read(tmp_path / "recipe.yaml") == recipe
 

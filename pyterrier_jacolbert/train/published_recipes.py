@@ -62,14 +62,17 @@ AVERAGES = (
 
 #: The source of each setting of the paper's recipe.
 PAPER_SOURCES = {
-    "start": "A (checkpoint), P section 3: JaColBERTv1",
+    "start": "A (checkpoint), P section 3: JaColBERTv1; P 3.9: post-training starts from the end of the main stage",
     "examples": (
         "P 3.2: 3.2M lines of ColBERTv2's 64-way MS MARCO set in Japanese, as the author released them; P 3.8 and "
-        "table 6 for post-training, whose examples were not released: they are mined here from the training parts of "
-        "MIRACL, JQaRA (dev and unused) and JaGovFaqs. Assumed: negatives of BM25, the same teacher, 16 draws for each "
-        "relevant document, JQaRA's number divided by the questions of its splits. No data set of this package has a "
-        "training part of JaGovFaqs, so its files are the user's"
+        "table 6 for post-training, whose examples were not released, so that they are mined here"
     ),
+    "examples.file": "not released for post-training: mined here from the data sets that P 3.8 names",
+    "examples.released": "P 3.2: the author's release",
+    "examples.split": "P 3.3: the 32-way lines with normalised scores of the teacher of the final run",
+    "examples.dataset": "P 3.2, P 3.8: the data sets whose ids the examples have",
+    "examples.weight": "P: one pass",
+    "examples.count": "P table 6; JQaRA's 35,733 are divided in proportion to the questions of its two splits",
     "n_ways": "A (nway), P 3.2: the positive and 31 of 63 negatives",
     "every": "P: every line once",
     "batch_size": "A: 16 per process on four GPUs",
@@ -99,6 +102,37 @@ PAPER_SOURCES = {
     "dropout": "0.1 in the starting checkpoint's config, which no source changes",
     "save_every": "P: every 2,000 steps; for post-training assumed",
     "seed": "C: 12345 on every process",
+    "datasets.mmarco": "P 3.2: mMARCO v2 in Japanese",
+    "datasets.miracl": "P 3.8: MIRACL; assumed: its training part",
+    "datasets.jqara-dev": "P 3.8: JQaRA; assumed: the two splits that its author reserves for training",
+    "datasets.jqara-unused": "P 3.8: JQaRA; assumed: the two splits that its author reserves for training",
+    "datasets.jagovfaqs": (
+        "P 3.8: JaGovFaqs; no source says which of its pairs, and no data set of this package has a training part, so "
+        "the files are the user's"
+    ),
+    "datasets.miracl-small": "P tables 2 to 5: one of the two development sets; the other, JQaRA, is a benchmark",
+    "mining.teachers": "P: BGE-M3-reranker; for post-training assumed",
+    "mining.dataset": "P 3.8",
+    "mining.retrievers": "assumed: no source says how negatives were found",
+    "mining.depth": "not used: one retriever",
+    "mining.normalize": "not used: one teacher",
+    "mining.candidates": "assumed",
+    "mining.n_ways": "as in the main stage; for post-training assumed",
+    "mining.examples_per_positive": "assumed: P table 6 has 16 examples for each of JQaRA's 2,235 questions",
+    "mining.false_negative_margin": "assumed, as in NV-Retriever (arXiv 2407.15831)",
+    "mining.queries": "assumed: all",
+    "mining.seed": "assumed",
+    "held_out.dataset": "P tables 2 to 5: one of the two development sets",
+    "held_out.measure": "P tables 2 to 5",
+    "held_out.share": "not used: the whole data set is held out",
+    "held_out.by": "not used: the whole data set is held out",
+    "held_out.queries": "P tables 2 to 5: all",
+    "held_out.documents": "P tables 2 to 5: all",
+    "held_out.document_length": "not used: that of the stage",
+    "held_out.weight": "not used: one part",
+    "held_out.seed": "not used: nothing is drawn",
+    "averages.v2.4": "P 3.9: the two best checkpoints of the main stage and its last; assumed: equal weights",
+    "averages.v2.5": "P 3.9: those three and the two post-trained ones; assumed: equal weights",
 }
 
 #: The source of each setting of the released code's recipe.

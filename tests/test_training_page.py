@@ -1,4 +1,4 @@
-"""The page on training runs on three files of a user, from mining to a search."""
+"""The page on training runs on three files of a user, and has the numbers of the paper's recipe."""
 
 import json
 import re
@@ -7,6 +7,7 @@ import textwrap
 from importlib.resources import files
 
 import pytest
+import recipe_tables
 from miniature_recipes import THINGS
 
 from pyterrier_jacolbert.cli.parser import main
@@ -48,3 +49,11 @@ def test_three_files_become_a_searchable_checkpoint(folder, capsys):
     assert "barrier" in printed
     first = re.search(r"^ +1 +[\d.]+ +(\S+)$", printed, re.MULTILINE)[1]
     assert first == "d1"
+
+
+def test_tables_of_the_paper_s_recipe_match_the_package():
+    assert recipe_tables.filled(PAGE) == PAGE
+    assert "``learning_rate: 3.0e-05``" in PAGE
+    assert "count: 115365" in PAGE
+    changed = PAGE.replace("learning_rate: 3.0e-05", "learning_rate: 1.0e-05")
+    assert recipe_tables.filled(changed) == PAGE

@@ -274,6 +274,24 @@ def test_a_run_leaves_ordinary_checkpoints(start, finished):
     assert (finished / "checkpoint-6" / "optimizer.pt").is_file()
 
 
+def test_texts_have_the_prompts_with_which_they_are_searched(start, tmp_path, monkeypatch):
+    seen = []
+    original = DistillationLoss.forward
+
+    def forward(self, features, labels):
+        seen.append([column["input_ids"].clone() for column in features])
+        return original(self, features, labels)
+
+    monkeypatch.setattr(DistillationLoss, "forward", forward)
+    run(start, tmp_path, dataclasses.replace(STAGE, steps=1, save_every=1))
+    (columns,) = seen
+    model = MultiVectorEncoder(str(tmp_path / "final"), device="cpu")
+    for column, texts in zip(columns, (QUERIES, *[DOCUMENTS] * 3), strict=True):
+        task = "query" if texts is QUERIES else "document"
+        known = model.preprocess(list(texts.values()), prompt=model.prompts[task], task=task)["input_ids"].tolist()
+        assert all(row in [ids[: len(row)] for ids in known] for row in column.tolist())
+
+
 def test_a_finished_run_is_returned_unchanged(start, finished):
     before = (finished / "final" / "modules.json").stat().st_mtime_ns
     assert run(start, finished) == finished / "final"

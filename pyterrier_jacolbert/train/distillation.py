@@ -128,6 +128,7 @@ def distill(
     if all_steps_done:
         return final
     student = _load_student(model if model is not None else stage.start, stage, device)
+    arguments.prompts = _column_prompts(student, stage)
     loss = _stage_loss(student, stage, teacher, mini_batch_size or stage.mini_batch_size, device)
     trainer = Trainer(
         model=student,
@@ -220,6 +221,12 @@ def _use_eager_attention(model: MultiVectorEncoder, device: str) -> None:
         # On a CPU, torch's fused attention is 5 to 10 % slower (forward and backward, 64 x 128 tokens).
         backbone: Any = model[0]
         backbone.model.set_attn_implementation("eager")
+
+
+def _column_prompts(student: MultiVectorEncoder, stage: Stage) -> dict[str, str]:
+    """Returns the student's prompt for each column of the dataset; the trainer by itself would add none."""
+    documents = {f"document_{number}": student.prompts.get("document") or "" for number in range(1, stage.n_ways + 1)}
+    return {"query": student.prompts.get("query") or "", **documents}
 
 
 def _checkpoint_activations(backbone: Any) -> None:

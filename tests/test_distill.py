@@ -531,7 +531,7 @@ def test_invalid_settings_are_rejected_or_replaced(start, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"has 3 documents, not 4"):
         run(start, tmp_path, dataclasses.replace(STAGE, n_ways=4))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; training continues on the CPU"):
+    with pytest.warns(UserWarning, match="There is no GPU for device='cuda'; the run continues on the CPU"):
         assert training_arguments.available_device("cuda") == "cpu"
     stage = dataclasses.replace(STAGE, precision="float16")
     with pytest.warns(UserWarning, match="precision='float16' needs a GPU; training on the CPU uses bfloat16"):

@@ -77,6 +77,27 @@ def load_checkpoint(name: str, revision: str | None = None, device: str | None =
         raise not_found_error("checkpoint", name) from error
 
 
+def check_available(kind: str, name: str) -> None:
+    """Checks that a model is on this machine or on the hub, without loading it.
+
+    Args:
+        kind: what the model is, such as ``"checkpoint"``, for the message.
+        name: folder or hub name; ``"mini"`` is always there.
+
+    Raises:
+        FileNotFoundError: it is not.
+    """
+    if name == MINI and kind == "checkpoint":
+        return
+    check_folder(name)
+    try:
+        found = any(_read_json(name, None, file) for file in ("config.json", "config_sentence_transformers.json"))
+    except FileNotFoundError:
+        found = False
+    if not found:
+        raise not_found_error(kind, name)
+
+
 def check_folder(name: str) -> None:
     """Checks that a name that looks like a path is the path of a folder.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.columns import QUERY
-from pyterrier_jacolbert.encoding.checkpoint import load_checkpoint, without_progress_bars
+from pyterrier_jacolbert.encoding.checkpoint import check_available, load_checkpoint, without_progress_bars
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.index.threads import cached_attribute
 from pyterrier_jacolbert.train import example_files
@@ -16,6 +16,7 @@ from pyterrier_jacolbert.train.held_out import HeldOutMeasure
 from pyterrier_jacolbert.train.mining import Miner
 from pyterrier_jacolbert.train.recipe import Recipe
 from pyterrier_jacolbert.train.recipe_collections import open_collections
+from pyterrier_jacolbert.train.recipe_data import COLBERT, CROSS_ENCODER, DENSE
 from pyterrier_jacolbert.train.stage_input import StageInput
 from pyterrier_jacolbert.train.stages import STUDENT, WHOLE_STUDENT, Average, Stage
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: A measure of a checkpoint on held-out data.
 Measure = Callable[["JaColBERT"], float]
+#: What the models of retrievers and teachers are, by kind.
+_MODELS = {DENSE: "dense model", COLBERT: "checkpoint", CROSS_ENCODER: "cross-encoder"}
 #: Folder of the indexes that mining builds, in the folder of the runs.
 _INDEXES = "indexes"
 
@@ -52,10 +55,16 @@ def mine_recipe(
         FileNotFoundError: a data set or a model does not exist.
         ValueError: the recipe lacks ``datasets``, or a data set has no judgements.
     """
+    from pyterrier_jacolbert.train.training_arguments import available_device
+
     runs = _Runs(recipe, Path(folder), Path(base), device)
     names = {mining.name: recipe.dataset_name(mining.dataset, f"mining {mining.name!r}") for mining in recipe.mining}
     if not recipe.mining:
         raise ValueError(f"The recipe {recipe.name!r} has nothing to mine; add 'mining', or go on with train.")
+    if device is not None:
+        device = available_device(device)
+    missing = [mining for mining in recipe.mining if not (runs.folder / mining.name).is_file()]
+    runs.check_scorers(name for mining in missing for name in (*mining.retrievers, *mining.teachers))
     mined: dict[str, Path] = {}
     for mining in recipe.mining:
         mined[mining.name] = path = runs.folder / mining.name
@@ -115,6 +124,7 @@ def train_recipe(
         for stage_input in inputs.values():
             stage_input.check_held_out(held_out)
         measure = measure if measure is not None else held_out
+    runs.check_checkpoints()
     checkpoints = runs.students() if recipe.student is not None else {}
     finals: dict[str, Path] = {}
     for stage in recipe.stages:
@@ -196,6 +206,40 @@ class _Runs:
                 f"The recipe {self.recipe.name!r} holds out nothing to measure checkpoints on; add 'held_out'."
             )
         return HeldOutMeasure(self.recipe.held_out, self.collections)
+
+    def check_scorers(self, names: Iterable[str]) -> None:
+        """Checks that the models of retrievers and teachers can be had.
+
+        Raises:
+            FileNotFoundError: one cannot.
+        """
+        for name in dict.fromkeys(names):
+            kind, _, checkpoint = name.partition(":")
+            if checkpoint in (STUDENT, WHOLE_STUDENT):
+                self._check_encoder()
+            elif checkpoint:
+                check_available(_MODELS[kind], self.resolve(checkpoint, {}))
+
+    def check_checkpoints(self) -> None:
+        """Checks that the checkpoints from which unfinished stages start and which they imitate can be had.
+
+        Raises:
+            FileNotFoundError: one cannot.
+        """
+        own = {STUDENT, WHOLE_STUDENT, *(stage.name for stage in self.recipe.stages)}
+        if self.recipe.student is not None:
+            self._check_encoder()
+        for stage in self.recipe.stages:
+            if (self.folder / stage.name / "final").is_dir():
+                continue
+            for name in (stage.start, stage.teacher):
+                if name is not None and name not in own:
+                    check_available("checkpoint", self.resolve(name, {}))
+
+    def _check_encoder(self) -> None:
+        """Checks that the encoder of the student can be had, unless the student is built already."""
+        if self.recipe.student is not None and not (self.folder / STUDENT / "modules.json").is_file():
+            check_available("encoder", self.resolve(self.recipe.student.encoder, {}))
 
     def students(self) -> dict[str, Path]:
         """Returns the folders of the student and of the whole student, which are built if necessary."""

@@ -18,7 +18,7 @@ _TRANSFORMERS_SCHEDULES = {"linear": "linear", "constant": "constant_with_warmup
 
 
 def available_device(device: str | None) -> str:
-    """Returns the device to train on, and warns if a requested GPU is missing.
+    """Returns the device to mine or train on, and warns if a requested GPU is missing.
 
     Args:
         device: requested device; None selects a GPU if there is one.
@@ -26,7 +26,7 @@ def available_device(device: str | None) -> str:
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        warnings.warn(f"There is no GPU for device={device!r}; training continues on the CPU.", stacklevel=3)
+        warnings.warn(f"There is no GPU for device={device!r}; the run continues on the CPU.", stacklevel=3)
         return "cpu"
     return device
 

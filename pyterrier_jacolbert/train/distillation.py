@@ -106,8 +106,7 @@ def distill(
     if _is_finished(final):
         return final
     device = available_device(device)
-    arguments = trainer_arguments(stage, output, device, accumulate)
-    arguments.full_determinism = deterministic
+    arguments = trainer_arguments(stage, output, device, accumulate, deterministic=deterministic)
     texts = output / "texts"
     progress = Progress(output, stage, evaluate, verbose)
     checkpoint = last_good_checkpoint(output)

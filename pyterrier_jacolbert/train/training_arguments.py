@@ -59,7 +59,9 @@ def queries_per_pass(stage: Stage, accumulate: int) -> int:
     return queries
 
 
-def trainer_arguments(stage: Stage, output: Path, device: str, accumulate: int) -> MultiVectorEncoderTrainingArguments:
+def trainer_arguments(
+    stage: Stage, output: Path, device: str, accumulate: int, *, deterministic: bool = False
+) -> MultiVectorEncoderTrainingArguments:
     """Returns the trainer's arguments for a stage.
 
     Args:
@@ -67,6 +69,7 @@ def trainer_arguments(stage: Stage, output: Path, device: str, accumulate: int) 
         output: folder of the run.
         device: device to train on.
         accumulate: forward and backward passes per step.
+        deterministic: whether to forbid nondeterministic algorithms of torch.
 
     Raises:
         ValueError: the batch size is not divisible by the number of processes times passes, or a contrastive pass has
@@ -96,6 +99,7 @@ def trainer_arguments(stage: Stage, output: Path, device: str, accumulate: int) 
         use_cpu=device == "cpu",
         seed=stage.seed,
         data_seed=stage.seed,
+        full_determinism=deterministic,
         # If some processes had no share of the last batch, the others would wait for them forever.
         dataloader_drop_last=n_processes() > 1,
         save_strategy="steps",

@@ -202,7 +202,6 @@ WHILE_THREADS_MULTIPLY = (
     MODEL
     + """
 import threading
-from pyterrier_jacolbert.columns import TEXT
 index = pj.JaColBERTIndexer(os.environ["FOLDER"] + "/i", model, compression="float16").index(docs)
 exact = index.retriever(num_results=5, quality="exact")
 topics = pd.DataFrame({"qid": ["1"], "query_embs": model.encode_queries(texts[:1])})

@@ -211,8 +211,8 @@ def _raw_bytes(size: Size) -> int:
 
 
 def _token_bytes(size: Size, compression: str) -> int:
-    if compression in ("4bit", "2bit", "1bit"):
-        row = packed_width(size.dim, int(compression[0])) + 4  # a centroid id and two factor codes
+    if compression in BITS:
+        row = packed_width(size.dim, BITS[compression]) + 4  # a centroid id and two factor codes
     else:
         codec = Float16Codec(size.dim) if compression == "float16" else Int8Codec(size.dim)
         row = sum(column.row_bytes for column in codec.columns.values())

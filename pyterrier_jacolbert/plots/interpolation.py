@@ -39,7 +39,7 @@ def plot_interpolation(folder: str | Path) -> Figure:
     content = json.loads(path.read_text(encoding="utf-8"))
     points = content["points"]
     weights = [point["weight"] for point in points]
-    chosen = min(range(len(points)), key=lambda number: abs(weights[number] - content["weight"]))
+    chosen = weights.index(content["weight"])
     figure, axes = new_figure(7.0, 4.0)
     fonts, draw = japanese_fonts(), drawable()
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyterrier_jacolbert.index.storage.atomic import replacing_directory
 from pyterrier_jacolbert.train.checkpoint_tensors import check_same_tensors, reject, weight_files, write_means
@@ -211,12 +211,14 @@ def _give_same_tokens(one: Path, other: Path) -> bool:
         return True
     if one.suffix != ".json":
         return False
-    first, second = (json.loads(path.read_text(encoding="utf-8")) for path in (one, other))
-    return all(
-        first.get(name, default) == second.get(name, default)
-        for name in (first.keys() | second.keys()) - _CALL_SETTINGS
-        for default in (_TOKENIZER_DEFAULTS.get(name),)
-    )
+    first, second = map(_token_settings, (one, other))
+    return first == second
+
+
+def _token_settings(path: Path) -> dict[str, Any]:
+    """Returns the settings of a tokenizer file that affect tokens; those that are null count as left out."""
+    settings = {**_TOKENIZER_DEFAULTS, **json.loads(path.read_text(encoding="utf-8"))}
+    return {name: value for name, value in settings.items() if name not in _CALL_SETTINGS and value is not None}
 
 
 def _digest(folder: Path) -> str:
